@@ -1,0 +1,18 @@
+//! The primitives of the wire: big-endian integers, varints, strings, bytes, arrays, tagged fields.
+//!
+//! [`read`](self::read) takes them off a frame, [`write`](self::write) puts them onto one; neither knows any message.
+
+mod read;
+mod tags;
+mod write;
+
+pub(crate) use self::{
+    read::required,
+    tags::TagWriter,
+    write::{non_null, put_array, put_bytes, put_string},
+};
+pub use self::{
+    read::{DecodeError, DecodeErrorKind, Reader},
+    tags::UnknownTags,
+    write::{Counter, EncodeError, Sink, Writer},
+};
