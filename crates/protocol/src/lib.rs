@@ -3,6 +3,7 @@
 //! * [`messages`]: one struct for each request, response, coordinator record, header and embedded blob, generated at build
 //!   time from `schemas/*.msg`, with decode and encode for every version in the schema.
 //! * [`wire`]: the primitives below them: [`Reader`] and [`Sink`], and the typed errors.
+//! * [`records`]: record batches and their compression; [`hash`]: where keys and groups live.
 //! * [`ErrorCode`] and [`ApiKey`]: the two tables of the protocol.
 //!
 //! **Architecture invariant:** bytes off the wire yield `Err`, never a panic, and no allocation is sized by a number off the
@@ -13,8 +14,10 @@
 
 mod api_key;
 mod error_code;
+pub mod hash;
 mod message;
 pub mod messages;
+pub mod records;
 mod uuid;
 pub mod wire;
 
