@@ -1,1 +1,20 @@
+//! Durable partition logs: the [`LogStore`] trait and the embedded segment engine.
+//!
+//! A log is a sequence of record batches, kept verbatim in segment files. What batches mean
+//! (sequences, transactions, the high watermark) is decided above this crate; here are bytes, and the
+//! promise that what was reported durable is there after a crash.
+//!
+//! File formats, the order of syncs, and what recovery does are in `docs/storage.md`.
 
+mod api;
+mod config;
+mod error;
+pub mod fs;
+
+pub use api::{
+    AbortedTransaction, ActiveProducer, AppendClass, AppendOptions, Appended, CompactionReport,
+    Durability, EpochEnd, LogId, LogListener, LogStore, MaintenanceContext, MaintenanceReport,
+    NoListener, PartitionLog, RecoveryInfo, Slice, TimestampOffset, UpTo, slices_from,
+};
+pub use config::{LogConfig, StoreOptions, SyncPolicy, SyncerMode};
+pub use error::LogError;
