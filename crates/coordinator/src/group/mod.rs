@@ -1,0 +1,36 @@
+//! Groups: who is in them, who has which share, and how far each has read.
+//!
+//! A shard is the state behind one partition of `__consumer_offsets`. The shell runs it so: lock the shard,
+//! `handle(now, input)`, append the records of the output as **one** atomic batch, `apply` each with its offset, unlock, and
+//! release each [`Answer`] as its [`Release`] says. After a failed append the machine is dropped: the answers of that output
+//! leave as [`Reply::failed`], an [`Input::Unload`] tells who is parked, and a new machine replays the log.
+//!
+//! ```text
+//! GroupShard::new(config: GroupConfig, seed: u64) -> GroupShard
+//! GroupShard::handle(&mut self, now: Now, input: Input) -> Output { records, answers, events }
+//! GroupShard::apply(&mut self, offset: i64, record: &Record)
+//! GroupShard::next_deadline(&self) -> Option<Monotonic>          comes back as Input::Deadline
+//! GroupShard::hard_state(&self) -> HardView                      comparable: live equals replayed
+//! ```
+
+mod config;
+mod input;
+mod records;
+mod reply;
+mod timeline;
+
+pub use self::{
+    config::GroupConfig,
+    input::{
+        CommitPartition, CommitRequest, CommitTopic, ConnectionId, DeleteOffsetsRequest,
+        FetchRequest, FetchTopic, HeartbeatRequest, Input, JoinRequest, LeaveRequest,
+        LeavingMember, ListRequest, Request, RequestId, SyncRequest,
+    },
+    records::{GroupMember, GroupValue, OffsetValue, Record, RecordError, Skipped},
+    reply::{
+        Answer, CommitReply, CommittedTopic, DeleteOffsetsReply, DescribedGroup, DescribedMember,
+        FetchReply, FetchedPartition, FetchedTopic, GroupState, JoinReply, JoinedMember,
+        LeaveReply, LeftMember, ListReply, ListedGroup, Release, Reply, SyncReply, append_error,
+    },
+    timeline::{DeletionCause, Event, EventKind, RebalanceReason},
+};
