@@ -3,7 +3,7 @@
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use crate::wire::Uuid;
+use kavka_protocol::Uuid;
 
 use crate::config::ConfigError;
 use crate::error::{AlterConfigsError, MetaError, TopicError};

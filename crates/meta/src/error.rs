@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::wire::{ErrorCode, Uuid};
+use kavka_protocol::{ErrorCode, Uuid};
 use thiserror::Error;
 
 use crate::config::ConfigError;
@@ -156,9 +156,9 @@ pub enum MetaError {
         /// Which store.
         store: String,
         /// The format in the file.
-        found: u32,
+        found: i64,
         /// The format this program reads and writes.
-        supported: u32,
+        supported: i64,
     },
     /// The operating system refused.
     #[error("cannot {action} metadata store {store}: {source}")]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::wire::Uuid;
+use kavka_protocol::Uuid;
 
 /// Config overrides of one resource: name to value, as text.
 pub type ConfigMap = BTreeMap<String, String>;

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::wire::ErrorCode;
+use kavka_protocol::ErrorCode;
 
 /// Why a config is refused. The text goes to the client.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
