@@ -240,7 +240,10 @@ fn configs_change_atomically(meta: &dyn ClusterMeta) {
 
     let group = ConfigResource::group("g");
     set(meta, &group, "a", "1").unwrap();
-    assert_eq!(meta.image().configured_resources(ConfigResourceType::Group), [group.clone()]);
+    assert_eq!(
+        meta.image().configured_resources(ConfigResourceType::Group),
+        std::slice::from_ref(&group)
+    );
     meta.alter_configs(&group, &mut |_| Ok(ConfigMap::new())).unwrap();
     assert!(meta.image().configured_resources(ConfigResourceType::Group).is_empty());
 }

@@ -1,8 +1,7 @@
 //! What is wrong with a config, in the words Kafka uses.
 
-use thiserror::Error;
-
 use kavka_protocol::ErrorCode;
+use thiserror::Error;
 
 /// Why a config is refused. The text goes to the client.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -17,16 +16,22 @@ pub enum ConfigError {
         name: String,
     },
     /// The value does not parse, or is out of range.
-    #[error("Invalid value {value} for configuration {name}{}{reason}", if .reason.is_empty() { "" } else { ": " })]
+    #[error("Invalid value {value} for configuration {name}: {reason}")]
     InvalidValue {
         /// The config.
         name: String,
-        /// The value given.
+        /// The value given, hidden when it is a secret.
         value: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// Two values that are fine by themselves do not go together.
+    /// A list with nothing between two commas.
+    #[error("Configuration '{name}' values must not be empty.")]
+    EmptyElement {
+        /// The config.
+        name: String,
+    },
+    /// Values that are fine by themselves do not go together, or not with this broker.
     #[error("{0}")]
     Conflict(String),
     /// APPEND or SUBTRACT on a config that is not a list.
@@ -37,21 +42,25 @@ pub enum ConfigError {
         /// The operation, in upper case.
         operation: &'static str,
     },
-    /// A value above the limit of 32,767 characters.
+    /// A value above [`super::MAX_VALUE_BYTES`].
     #[error(
-        "The configuration value for {name} cannot be longer than {limit} characters, but it has {length}."
+        "The configuration value of {name} cannot be added because it exceeds the maximum value size of {limit} bytes."
     )]
     TooLong {
         /// The config.
         name: String,
-        /// Its length in characters.
-        length: usize,
-        /// The limit.
+        /// The limit in bytes.
         limit: usize,
     },
     /// A SET, APPEND or SUBTRACT without value, or a null value in AlterConfigs.
     #[error("Null value not supported for : {name}")]
     NullValue {
+        /// The config.
+        name: String,
+    },
+    /// A null value in CreateTopics.
+    #[error("Null value not supported for topic configs: {name}")]
+    NullTopicValue {
         /// The config.
         name: String,
     },
@@ -62,11 +71,14 @@ pub enum ConfigError {
         name: String,
     },
     /// A broker config that takes effect only at the next start.
-    #[error("Cannot update these configs dynamically: {name}")]
+    #[error("Cannot update these configs dynamically: [{name}]")]
     NotDynamic {
         /// The config.
         name: String,
     },
+    /// Configs for the group with the empty id.
+    #[error("Default group resources are not allowed.")]
+    DefaultGroup,
 }
 
 impl ConfigError {
@@ -74,9 +86,10 @@ impl ConfigError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::NullValue { .. } | Self::DuplicateKey { .. } | Self::NotDynamic { .. } => {
-                ErrorCode::InvalidRequest
-            }
+            Self::NullValue { .. }
+            | Self::DuplicateKey { .. }
+            | Self::NotDynamic { .. }
+            | Self::DefaultGroup => ErrorCode::InvalidRequest,
             _ => ErrorCode::InvalidConfig,
         }
     }
