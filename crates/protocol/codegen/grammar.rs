@@ -97,7 +97,7 @@ pub struct Field {
     pub ty: Type,
     pub versions: Versions,
     pub nullable: Option<Versions>,
-    /// As written; `None` where the schema gives none.
+    /// As written; `None` where the schema gives none, for which `default=None` stands too.
     pub default: Option<String>,
     /// The tag and the versions in which the field travels tagged.
     pub tagged: Option<(u32, Versions)>,
@@ -258,7 +258,7 @@ fn parse_field(line: &Line<'_>) -> Result<Field, String> {
         ty: Type::parse(ty),
         versions,
         nullable,
-        default: attribute(rest, "default").map(str::to_owned),
+        default: attribute(rest, "default").filter(|text| *text != "None").map(str::to_owned),
         tagged,
         never_compact: attribute(rest, "flexible") == Some("none"),
         ignorable: rest.split_whitespace().any(|word| word == "ignorable"),

@@ -21,6 +21,18 @@ pub fn snake(name: &str) -> String {
     out
 }
 
+/// `group_id` → `groupId`, the name in Kafka's JSON form.
+pub fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let mut out = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let (head, tail) = word.split_at(word.len().min(1));
+        out.push_str(&head.to_ascii_uppercase());
+        out.push_str(tail);
+    }
+    out
+}
+
 /// `UNKNOWN_TOPIC_OR_PARTITION` → `UnknownTopicOrPartition`.
 pub fn camel_from_screaming(name: &str) -> String {
     name.split('_')

@@ -1,7 +1,8 @@
 //! Writes one module for each message: its structs, their defaults and their codec.
 //!
 //! Decoding and encoding are straight-line code over the fields in wire order. There is one encode function; run over a
-//! counting sink it yields the size, run over a writer the bytes, so both can never disagree.
+//! counting sink it yields the size, run over a writer the bytes, so both can never disagree. It takes the sink as a trait
+//! object, so that it is compiled once, here, and not again in every crate that sends a message.
 
 use std::fmt::Write;
 
@@ -13,6 +14,7 @@ use super::{
 pub fn messages(documents: &[Document]) -> String {
     let mut out = String::new();
     let mut reexports = String::new();
+    let mut visits = Visits::default();
     for document in documents {
         for message in &document.messages {
             let name = message_name(document, message);
@@ -27,9 +29,50 @@ pub fn messages(documents: &[Document]) -> String {
             }
             write_message_impl(&mut out, document, message, &name);
             out.push_str("}\n\n");
+            visits.add(document, message, &name);
         }
     }
-    reexports + "\n" + &out
+    reexports + "\n" + &visits.finish() + "\n" + &out
+}
+
+/// The tables that lead from a name or an API to a message's type.
+#[derive(Default)]
+struct Visits {
+    names: String,
+    by_name: String,
+    requests: String,
+    responses: String,
+}
+
+impl Visits {
+    fn add(&mut self, document: &Document, message: &Message, name: &str) {
+        let _ = write!(self.names, "\"{name}\", ");
+        let _ = write!(self.by_name, "\"{name}\" => visitor.visit::<{name}>(), ");
+        if let Kind::Api { .. } = document.kind {
+            let arms = match message.role.as_str() {
+                "request" => &mut self.requests,
+                _ => &mut self.responses,
+            };
+            let _ = write!(arms, "ApiKey::{} => visitor.visit::<{name}>(), ", document.name);
+        }
+    }
+
+    fn finish(self) -> String {
+        let Self { names, by_name, requests, responses } = self;
+        format!(
+            "/// The name of every message in the schemas.\n\
+             pub const NAMES: &[&str] = &[{names}];\n\n\
+             /// Calls `visitor` with the message of this name; `None` where no message has it.\n\
+             pub fn visit<V: Visitor>(name: &str, visitor: V) -> Option<V::Output> {{\n    \
+             Some(match name {{ {by_name} _ => return None }})\n}}\n\n\
+             /// Calls `visitor` with the request of `api`.\n\
+             pub fn visit_request<V: Visitor>(api: ApiKey, visitor: V) -> V::Output {{\n    \
+             match api {{ {requests} }}\n}}\n\n\
+             /// Calls `visitor` with the response of `api`.\n\
+             pub fn visit_response<V: Visitor>(api: ApiKey, visitor: V) -> V::Output {{\n    \
+             match api {{ {responses} }}\n}}\n"
+        )
+    }
 }
 
 fn message_name(document: &Document, message: &Message) -> String {
@@ -68,6 +111,10 @@ fn write_message_impl(out: &mut String, document: &Document, message: &Message, 
         Some(versions) => format!("Some({})", versions.lo),
         None => "None".to_owned(),
     };
+    let tags = match message.flexible.and_then(|versions| versions.intersect(message.versions)) {
+        Some(_) => "Some(&mut self.unknown_tagged_fields)",
+        None => "None",
+    };
     let _ = writeln!(
         out,
         "    impl Message for {name} {{\n        \
@@ -76,8 +123,14 @@ fn write_message_impl(out: &mut String, document: &Document, message: &Message, 
          const FIRST_FLEXIBLE: Option<i16> = {flexible};\n        \
          fn decode(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {{\n            \
          check_decode_version::<Self>(version)?;\n            Self::read(r, version)\n        }}\n        \
-         fn encode<S: Sink>(&self, s: &mut S, version: i16) -> Result<(), EncodeError> {{\n            \
-         check_encode_version::<Self>(version)?;\n            self.write(s, version)\n        }}\n    }}"
+         fn encode(&self, s: &mut dyn Sink, version: i16) -> Result<(), EncodeError> {{\n            \
+         check_encode_version::<Self>(version)?;\n            self.write(s, version)\n        }}\n        \
+         fn unknown_tagged_fields_mut(&mut self) -> Option<&mut UnknownTags> {{ {tags} }}\n        \
+         #[cfg(feature = \"json\")]\n        \
+         fn to_json(&self, version: i16) -> json::Value {{ JsonForm::to_json(self, version) }}\n        \
+         #[cfg(feature = \"json\")]\n        \
+         fn from_json(value: &json::Value, version: i16) -> Result<Self, json::JsonError> {{\n            \
+         json::check_version::<Self>(version)?;\n            JsonForm::from_json(value, version, \"{name}\")\n        }}\n    }}"
     );
     match (&document.kind, message.role.as_str()) {
         (Kind::Api { .. }, "request") => {
@@ -112,6 +165,7 @@ impl StructWriter<'_> {
         self.write_read(out);
         self.write_write(out);
         out.push_str("    }\n");
+        self.write_json(out);
     }
 
     /// Whether this structure can carry tags: in some version the message is flexible.
@@ -211,8 +265,13 @@ impl StructWriter<'_> {
                 );
             }
             let body = format!(
-                "m.unknown_tagged_fields = r.tagged_fields(\"{}\", |r, tag| match tag {{ {arms}_ => {{ let _ = r; Ok(false) }} }})?;",
-                self.item.name
+                "m.unknown_tagged_fields = r.tagged_fields(\"{}\", {})?;",
+                self.item.name,
+                if arms.is_empty() {
+                    "|_, _| Ok(false)".to_owned()
+                } else {
+                    format!("|r, tag| match tag {{ {arms}_ => Ok(false) }}")
+                }
             );
             self.guarded(out, condition, &body);
         }
@@ -221,7 +280,7 @@ impl StructWriter<'_> {
 
     fn write_write(&self, out: &mut String) {
         out.push_str(
-            "        fn write<S: Sink>(&self, s: &mut S, version: i16) -> Result<(), EncodeError> {\n            let _ = (version, &s);\n",
+            "        fn write(&self, s: &mut dyn Sink, version: i16) -> Result<(), EncodeError> {\n            let _ = (version, &s);\n",
         );
         for field in &self.item.fields {
             self.write_absent_check(out, field);
@@ -240,7 +299,7 @@ impl StructWriter<'_> {
                 let present = self.tag_is_present(field);
                 let _ = write!(body, " tags.count(u32::from({present}));");
             }
-            body.push_str(" tags.begin(s)?;");
+            body.push_str(" tags.begin(s);");
             for field in tagged {
                 let Some((tag, _)) = field.tagged else { continue };
                 let present = self.tag_is_present(field);
@@ -248,14 +307,55 @@ impl StructWriter<'_> {
                     self.write_expression(field, &format!("self.{}", names::field(&field.name)));
                 let _ = write!(
                     body,
-                    "\n                if {present} {{ let size = {{ let mut counter = Counter::default(); let s = &mut counter; {write} counter.size() }}; tags.known(s, {tag}, size)?; {write} }}"
+                    "\n                if {present} {{ tags.known(s, {tag}, &|s| {{ {write} Ok(()) }})?; }}"
                 );
             }
             body.push_str(" tags.finish(s)?;");
             let condition = self.flexible_condition();
+            if let Some(flexible) = &condition {
+                let _ = writeln!(
+                    out,
+                    "            if !({flexible}) && !self.unknown_tagged_fields.is_empty() {{ return Err(EncodeError::field_not_in_version(\"{}.unknown_tagged_fields\", version)); }}",
+                    self.item.name
+                );
+            }
             self.guarded(out, condition, &body);
         }
         out.push_str("            Ok(())\n        }\n");
+    }
+
+    /// The JSON form: Kafka's names, fields that the version lacks and tagged fields at their default left out.
+    fn write_json(&self, out: &mut String) {
+        let name = &self.item.name;
+        let mut to_json = String::new();
+        let mut from_json = String::new();
+        for field in &self.item.fields {
+            let Some(versions) = self.in_message(field.versions) else { continue };
+            let (key, member) = (names::camel(&field.name), names::field(&field.name));
+            let put = format!("fields.put(\"{key}\", &self.{member}, version);");
+            let label = self.label(field);
+            let take = format!("fields.take(&mut m.{member}, \"{key}\", {label}, version)?;");
+            let take_tagged =
+                format!("fields.take_tagged(&mut m.{member}, \"{key}\", {label}, version)?;");
+            for versions in self.plain_versions(field) {
+                self.guarded(&mut to_json, self.condition(versions), &put);
+                self.guarded(&mut from_json, self.condition(versions), &take);
+            }
+            if let Some(tagged) = field.tagged.and_then(|(_, tagged)| versions.intersect(tagged)) {
+                self.guarded(&mut to_json, Some(self.tag_is_present(field)), &put);
+                self.guarded(&mut from_json, self.condition(tagged), &take_tagged);
+            }
+        }
+        let _ = writeln!(
+            out,
+            "    #[cfg(feature = \"json\")]\n    impl JsonForm for {name} {{\n        \
+             fn to_json(&self, version: i16) -> json::Value {{\n            \
+             let _ = version;\n            let mut fields = json::Fields::default();\n{to_json}            \
+             fields.finish()\n        }}\n        \
+             fn from_json(value: &json::Value, version: i16, field: &'static str) -> Result<Self, json::JsonError> {{\n            \
+             let _ = version;\n            let mut fields = json::FieldsReader::new(value, field)?;\n            \
+             let mut m = Self::default();\n{from_json}            fields.finish()?;\n            Ok(m)\n        }}\n    }}"
+        );
     }
 
     /// A value that this version cannot carry is dropped where the schema says `ignorable`, an error elsewhere.
@@ -377,13 +477,35 @@ impl StructWriter<'_> {
     fn rust_type(&self, field: &Field) -> String {
         let plain =
             if self.is_error_code(field) { "ErrorCode".to_owned() } else { plain_type(&field.ty) };
-        if field.nullable.is_some() { format!("Option<{plain}>") } else { plain }
+        if self.nullable(field).is_some() { format!("Option<{plain}>") } else { plain }
+    }
+
+    /// The versions of this message that carry the field and allow null in it.
+    fn nullable(&self, field: &Field) -> Option<Versions> {
+        field.nullable?.intersect(self.in_message(field.versions)?)
+    }
+
+    /// The expression that says whether null may stand in `field`, given that the version carries the field.
+    fn nullable_condition(&self, field: &Field) -> String {
+        match (self.nullable(field), self.in_message(field.versions)) {
+            (Some(nullable), Some(carried)) if nullable.contains(carried) => "true".to_owned(),
+            (Some(nullable), _) => {
+                assert!(
+                    !matches!(field.ty, Type::Struct(_)),
+                    "{}.{}: a structure that is marked null or present in some versions only",
+                    self.item.name,
+                    field.name
+                );
+                self.condition(nullable).unwrap_or_else(|| "true".to_owned())
+            }
+            (None, _) => "false".to_owned(),
+        }
     }
 
     fn default_value(&self, field: &Field) -> String {
-        let nullable = field.nullable.is_some();
+        let nullable = self.nullable(field).is_some();
         match field.default.as_deref() {
-            Some("null" | "None") => return "None".to_owned(),
+            Some("null") => return "None".to_owned(),
             Some(text) if !matches!(field.ty, Type::String | Type::Array(_)) => {
                 return match field.ty {
                     Type::Float64 => format!("{text}f64"),
@@ -402,7 +524,6 @@ impl StructWriter<'_> {
             Type::Bytes | Type::Records => "Bytes::new()".to_owned(),
             Type::Uuid => "Uuid::ZERO".to_owned(),
             Type::Array(_) => "Vec::new()".to_owned(),
-            Type::Struct(_) if nullable => return "None".to_owned(),
             Type::Struct(name) => format!("{name}::default()"),
             _ if self.is_error_code(field) => "ErrorCode::None".to_owned(),
             _ => "0".to_owned(),
@@ -412,26 +533,33 @@ impl StructWriter<'_> {
 
     fn read_expression(&self, field: &Field) -> String {
         let label = self.label(field);
-        let nullable = field.nullable.is_some();
         let compact = self.compact(field);
+        let nullable = self.nullable_condition(field);
+        let optional = self.nullable(field).is_some();
         match &field.ty {
             Type::String | Type::Bytes | Type::Records => {
-                let method = match field.ty {
-                    Type::String => "string",
-                    _ => "bytes",
-                };
-                let read = format!("r.{method}({compact}, {label})?");
-                if nullable { read } else { format!("required({read}, {label})?") }
+                let method = if field.ty == Type::String { "string" } else { "bytes" };
+                if optional {
+                    format!("r.nullable_{method}({compact}, {nullable}, {label})?")
+                } else {
+                    format!("r.{method}({compact}, {label})?")
+                }
             }
             Type::Array(element) => {
                 let (min, read) = self.element(element, &compact, &label);
-                let read = format!("r.array({compact}, {min}, {label}, |r| {read})?");
-                if nullable { read } else { format!("required({read}, {label})?") }
+                if optional {
+                    format!("r.nullable_array({compact}, {nullable}, {min}, {label}, {read})?")
+                } else {
+                    format!("r.array({compact}, {min}, {label}, {read})?")
+                }
             }
             Type::Struct(name) => {
-                if nullable {
+                if optional {
+                    // Where a tag stands before it, the mark is a varint: 0 null, 1 present.
+                    let mark =
+                        if field.tagged.is_some() { "is_present_tagged" } else { "is_present" };
                     format!(
-                        "if r.is_present({label})? {{ Some({name}::read(r, version)?) }} else {{ None }}"
+                        "if r.{mark}({label})? {{ Some({name}::read(r, version)?) }} else {{ None }}"
                     )
                 } else {
                     format!("{name}::read(r, version)?")
@@ -442,20 +570,18 @@ impl StructWriter<'_> {
         }
     }
 
-    /// The smallest size of an array's element on the wire, and the closure body that reads one.
+    /// The smallest size of an array's element on the wire, and the closure that reads one.
     fn element(&self, element: &Type, compact: &str, label: &str) -> (usize, String) {
         let min = self.min_size(element);
         let read = match element {
-            Type::String => format!("required(r.string({compact}, {label})?, {label})"),
-            Type::Bytes | Type::Records => {
-                format!("required(r.bytes({compact}, {label})?, {label})")
-            }
-            Type::Struct(name) => format!("{name}::read(r, version)"),
+            Type::String => format!("|r| r.string({compact}, {label})"),
+            Type::Bytes | Type::Records => format!("|r| r.bytes({compact}, {label})"),
+            Type::Struct(name) => format!("|r| {name}::read(r, version)"),
             Type::Array(inner) => {
                 let (min, read) = self.element(inner, compact, label);
-                format!("required(r.array({compact}, {min}, {label}, |r| {read})?, {label})")
+                format!("|r| r.array({compact}, {min}, {label}, {read})")
             }
-            primitive => format!("r.{}({label})", primitive_method(primitive)),
+            primitive => format!("|r| r.{}({label})", primitive_method(primitive)),
         };
         (min, read)
     }
@@ -494,7 +620,7 @@ impl StructWriter<'_> {
                     .iter()
                     .filter(always)
                     .map(|field| match field.ty {
-                        Type::Struct(_) if field.nullable.is_some() => 1,
+                        Type::Struct(_) if self.nullable(field).is_some() => 1,
                         ref ty => self.min_size(ty),
                     })
                     .sum();
@@ -510,11 +636,8 @@ impl StructWriter<'_> {
     fn write_expression(&self, field: &Field, value: &str) -> String {
         let label = self.label(field);
         let compact = self.compact(field);
-        let nullable = match field.nullable.and_then(|versions| self.in_message(versions)) {
-            None => "false".to_owned(),
-            Some(versions) => self.condition(versions).unwrap_or_else(|| "true".to_owned()),
-        };
-        let optional = field.nullable.is_some();
+        let nullable = self.nullable_condition(field);
+        let optional = self.nullable(field).is_some();
         match &field.ty {
             Type::String | Type::Bytes | Type::Records => {
                 let method = if field.ty == Type::String { "put_string" } else { "put_bytes" };
@@ -530,7 +653,7 @@ impl StructWriter<'_> {
                 let write = self.write_element(element, &compact, &label);
                 if optional {
                     format!(
-                        "put_array(s, {compact}, non_null({value}.as_ref(), {nullable}, {label}, version)?, {label}, |s, item| {write})?;"
+                        "put_array(s, {compact}, non_null({value}.as_deref(), {nullable}, {label}, version)?, {label}, |s, item| {write})?;"
                     )
                 } else {
                     format!("put_array(s, {compact}, Some(&{value}), {label}, |s, item| {write})?;")
@@ -538,8 +661,9 @@ impl StructWriter<'_> {
             }
             Type::Struct(_) => {
                 if optional {
+                    let null = if field.tagged.is_some() { 0 } else { -1 };
                     format!(
-                        "match non_null({value}.as_ref(), {nullable}, {label}, version)? {{ None => s.put_int8(-1), Some(item) => {{ s.put_int8(1); item.write(s, version)?; }} }}"
+                        "match non_null({value}.as_ref(), {nullable}, {label}, version)? {{ None => s.put_int8({null}), Some(item) => {{ s.put_int8(1); item.write(s, version)?; }} }}"
                     )
                 } else {
                     format!("{value}.write(s, version)?;")

@@ -4,6 +4,7 @@
 //!   time from `schemas/*.msg`, with decode and encode for every version in the schema.
 //! * [`wire`]: the primitives below them: [`Reader`] and [`Sink`], and the typed errors.
 //! * [`records`]: record batches and their compression; [`hash`]: where keys and groups live.
+//! * `json` (feature `json`): messages in Kafka's JSON form.
 //! * [`ErrorCode`] and [`ApiKey`]: the two tables of the protocol.
 //!
 //! **Architecture invariant:** bytes off the wire yield `Err`, never a panic, and no allocation is sized by a number off the
@@ -15,6 +16,8 @@
 mod api_key;
 mod error_code;
 pub mod hash;
+#[cfg(feature = "json")]
+pub mod json;
 mod message;
 pub mod messages;
 pub mod records;

@@ -1,16 +1,16 @@
 //! What every message can do.
 
-use std::ops::RangeInclusive;
+use std::{fmt, ops::RangeInclusive};
 
 use bytes::Bytes;
 
 use crate::{
     ApiKey,
-    wire::{Counter, DecodeError, EncodeError, Reader, Sink, Writer},
+    wire::{Counter, DecodeError, EncodeError, Reader, Sink, UnknownTags, Writer},
 };
 
 /// A message of the protocol: its fields, and how each version of it is written.
-pub trait Message: Sized + Default {
+pub trait Message: Clone + fmt::Debug + Default + PartialEq {
     /// The name in the schema.
     const NAME: &'static str;
     /// The versions this codec knows.
@@ -18,8 +18,7 @@ pub trait Message: Sized + Default {
     /// The first version in compact form with tagged fields (KIP-482).
     const FIRST_FLEXIBLE: Option<i16>;
 
-    /// Reads the message from where `reader` stands. Bytes behind it are left unread: frames carry nothing there, and a caller
-    /// that must refuse them asks [`Reader::remaining`].
+    /// Reads the message from where `reader` stands. Bytes behind it are left unread, see [`Reader`].
     ///
     /// # Errors
     /// The version is not one of [`Self::VERSIONS`], or the bytes are no such message; the error names the field.
@@ -29,9 +28,26 @@ pub trait Message: Sized + Default {
     ///
     /// # Errors
     /// A value that this version cannot carry, and that the schema does not let a writer drop.
-    fn encode<S: Sink>(&self, sink: &mut S, version: i16) -> Result<(), EncodeError>;
+    fn encode(&self, sink: &mut dyn Sink, version: i16) -> Result<(), EncodeError>;
+
+    /// The tags that came with the message and that the schema does not know; `None` for a message without compact versions.
+    fn unknown_tagged_fields_mut(&mut self) -> Option<&mut UnknownTags>;
+
+    /// The message in Kafka's JSON form: see [`json`](crate::json). A value that this version does not carry is left out.
+    #[cfg(feature = "json")]
+    fn to_json(&self, version: i16) -> serde_json::Value;
+
+    /// Reads Kafka's JSON form.
+    ///
+    /// # Errors
+    /// The version is not one of [`Self::VERSIONS`]; a field is missing, misspelled or of another type; the error names it.
+    #[cfg(feature = "json")]
+    fn from_json(value: &serde_json::Value, version: i16) -> Result<Self, crate::json::JsonError>;
 
     /// The number of bytes [`Message::encode`] writes.
+    ///
+    /// # Errors
+    /// As [`Message::encode`].
     fn encoded_size(&self, version: i16) -> Result<usize, EncodeError> {
         let mut counter = Counter::default();
         self.encode(&mut counter, version)?;
@@ -39,6 +55,9 @@ pub trait Message: Sized + Default {
     }
 
     /// The message in one piece.
+    ///
+    /// # Errors
+    /// As [`Message::encode`].
     fn to_bytes(&self, version: i16) -> Result<Bytes, EncodeError> {
         let mut counter = Counter::default();
         self.encode(&mut counter, version)?;

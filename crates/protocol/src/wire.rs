@@ -6,13 +6,12 @@ mod read;
 mod tags;
 mod write;
 
-pub(crate) use self::{
-    read::required,
-    tags::TagWriter,
-    write::{non_null, put_array, put_bytes, put_string},
-};
 pub use self::{
     read::{DecodeError, DecodeErrorKind, Reader},
     tags::UnknownTags,
     write::{Counter, EncodeError, Sink, Writer},
+};
+pub(crate) use self::{
+    tags::TagWriter,
+    write::{non_null, put_array, put_bytes, put_string},
 };

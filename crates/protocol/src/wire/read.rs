@@ -10,10 +10,19 @@ use crate::Uuid;
 
 /// A cursor over one frame, and the budget of what decoding it may allocate.
 ///
-/// Strings and bytes are slices that share the frame. Arrays are the only things decoding allocates; before one is made, its
-/// count has met the bytes that remain (each element takes at least its smallest size on the wire), and its memory has been
-/// taken off the budget of `8 × length + 64 KiB`. Messages as clients send them stay far below; a frame made of countless
-/// empty elements is refused with [`DecodeErrorKind::TooDense`] instead of growing manyfold in memory.
+/// Strings and bytes are slices that share the frame. Arrays and unknown tags are the only things decoding allocates; before
+/// room for them is made, their count has met the bytes that remain (each element takes at least its smallest size on the
+/// wire), and the memory has been taken off a budget of 8 bytes for each byte of the frame and 63 KiB; so decoding never allocates
+/// more than 8 × length + 64 KiB. Messages as clients send them stay far below; a frame made of countless empty elements is
+/// refused with [`DecodeErrorKind::TooDense`] instead of growing manyfold in memory.
+///
+/// # What is refused, and what is not
+/// Kafka's reader takes some bytes that no writer makes. Taken here too: any negative count or length for null, any byte but 0
+/// for true, any mark but a negative one for a present structure, varints longer than they need be, and **bytes after the
+/// end**: like Kafka, decoding a message leaves them unread, because stored records and embedded blobs of a newer version may
+/// carry them, and answers to the question whether they are an error differ. A caller that must refuse them asks
+/// [`Reader::remaining`]. Refused here though Kafka takes it: text that is not UTF-8 (Kafka replaces it), tags that are repeated or
+/// out of order, and a known tag whose size is not its value's, because these would not be written again as they came.
 #[derive(Debug)]
 pub struct Reader {
     frame: Bytes,
@@ -62,12 +71,12 @@ pub enum DecodeErrorKind {
     InvalidUtf8,
     /// Tags must rise: this one comes twice or out of order.
     TagOrder(u32),
-    /// A tagged value did not fill the size it announced.
+    /// The value of a known tag is shorter or longer than the size before it.
     TagSize {
         /// The tag.
         tag: u32,
-        /// Bytes of the value left over.
-        unread: usize,
+        /// The size announced.
+        size: usize,
     },
     /// The schema has no such version.
     UnsupportedVersion(i16),
@@ -95,8 +104,8 @@ impl fmt::Display for DecodeError {
             }
             DecodeErrorKind::InvalidUtf8 => f.write_str("not UTF-8"),
             DecodeErrorKind::TagOrder(tag) => write!(f, "tag {tag} is repeated or out of order"),
-            DecodeErrorKind::TagSize { tag, unread } => {
-                write!(f, "tag {tag} announces {unread} bytes more than its value has")
+            DecodeErrorKind::TagSize { tag, size } => {
+                write!(f, "tag {tag} announces {size} bytes, its value is of another size")
             }
             DecodeErrorKind::UnsupportedVersion(version) => {
                 write!(f, "version {version} is not supported")
@@ -115,7 +124,7 @@ impl Reader {
     /// Starts at the first byte of `frame`.
     pub fn new(frame: Bytes) -> Self {
         let end = frame.len();
-        Self { frame, at: 0, end, budget: end.saturating_mul(8).saturating_add(64 * 1024) }
+        Self { frame, at: 0, end, budget: end.saturating_mul(8).saturating_add(63 * 1024) }
     }
 
     /// The bytes not yet read.
@@ -215,19 +224,36 @@ impl Reader {
         field: &'static str,
         legacy: impl FnOnce(&mut Self) -> Result<i32, DecodeError>,
     ) -> Result<Option<usize>, DecodeError> {
-        if compact {
-            let length = self.unsigned_varint(field)?;
-            return Ok(length.checked_sub(1).map(|length| length as usize));
-        }
-        match legacy(self)? {
-            // Kafka's reader takes every negative length for null.
-            length if length < 0 => Ok(None),
-            length => Ok(Some(length as usize)),
+        let length = if compact {
+            self.unsigned_varint(field)?.cast_signed().wrapping_sub(1)
+        } else {
+            legacy(self)?
+        };
+        // Kafka's reader takes every negative length for null.
+        Ok(usize::try_from(length).ok())
+    }
+
+    /// Null is an error where the schema has none.
+    fn required<T>(&self, value: Option<T>, field: &'static str) -> Result<T, DecodeError> {
+        match value {
+            Some(value) => Ok(value),
+            None => self.fail(field, DecodeErrorKind::UnexpectedNull),
         }
     }
 
-    /// A string that shares the frame.
-    pub fn string(
+    fn checked_null<T>(
+        &self,
+        value: Option<T>,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<Option<T>, DecodeError> {
+        if value.is_none() && !nullable {
+            return self.fail(field, DecodeErrorKind::UnexpectedNull);
+        }
+        Ok(value)
+    }
+
+    fn optional_string(
         &mut self,
         compact: bool,
         field: &'static str,
@@ -245,8 +271,28 @@ impl Reader {
         }
     }
 
-    /// Bytes that share the frame.
-    pub fn bytes(
+    /// A string that shares the frame, at most 32,767 bytes.
+    pub fn string(
+        &mut self,
+        compact: bool,
+        field: &'static str,
+    ) -> Result<ByteString, DecodeError> {
+        let text = self.optional_string(compact, field)?;
+        self.required(text, field)
+    }
+
+    /// As [`Reader::string`], or null where `nullable` says that this version has null there.
+    pub fn nullable_string(
+        &mut self,
+        compact: bool,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<Option<ByteString>, DecodeError> {
+        let text = self.optional_string(compact, field)?;
+        self.checked_null(text, nullable, field)
+    }
+
+    fn optional_bytes(
         &mut self,
         compact: bool,
         field: &'static str,
@@ -258,15 +304,48 @@ impl Reader {
         Ok(Some(self.frame.slice(range)))
     }
 
+    /// Bytes that share the frame.
+    pub fn bytes(&mut self, compact: bool, field: &'static str) -> Result<Bytes, DecodeError> {
+        let bytes = self.optional_bytes(compact, field)?;
+        self.required(bytes, field)
+    }
+
+    /// As [`Reader::bytes`], or null where `nullable` says that this version has null there.
+    pub fn nullable_bytes(
+        &mut self,
+        compact: bool,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<Option<Bytes>, DecodeError> {
+        let bytes = self.optional_bytes(compact, field)?;
+        self.checked_null(bytes, nullable, field)
+    }
+
     /// An array whose elements take at least `min_size` bytes each.
     pub fn array<T>(
         &mut self,
         compact: bool,
         min_size: usize,
         field: &'static str,
+        element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        match self.nullable_array(compact, false, min_size, field, element)? {
+            Some(elements) => Ok(elements),
+            None => self.fail(field, DecodeErrorKind::UnexpectedNull),
+        }
+    }
+
+    /// As [`Reader::array`], or null where `nullable` says that this version has null there.
+    pub fn nullable_array<T>(
+        &mut self,
+        compact: bool,
+        nullable: bool,
+        min_size: usize,
+        field: &'static str,
         mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<Vec<T>>, DecodeError> {
-        let Some(count) = self.length(compact, field, |r| r.int32(field))? else {
+        let count = self.length(compact, field, |r| r.int32(field))?;
+        let Some(count) = self.checked_null(count, nullable, field)? else {
             return Ok(None);
         };
         let remaining = self.remaining();
@@ -297,6 +376,11 @@ impl Reader {
         Ok(self.int8(field)? >= 0)
     }
 
+    /// The mark before a nullable structure that is the value of a tag: a varint, 0 for null.
+    pub fn is_present_tagged(&mut self, field: &'static str) -> Result<bool, DecodeError> {
+        Ok(self.unsigned_varint(field)?.cast_signed() > 0)
+    }
+
     /// The tagged fields at the end of a structure. `known` reads the value of a tag it knows and says whether it did.
     pub(crate) fn tagged_fields(
         &mut self,
@@ -311,7 +395,7 @@ impl Reader {
             return self.fail(field, DecodeErrorKind::CountTooLarge { count, remaining });
         }
         let mut previous = None;
-        for _ in 0..count {
+        for done in 0..count {
             let tag = self.unsigned_varint(field)?;
             if previous.is_some_and(|previous| tag <= previous) {
                 return self.fail(field, DecodeErrorKind::TagOrder(tag));
@@ -320,25 +404,37 @@ impl Reader {
             let size = self.unsigned_varint(field)? as usize;
             let value = self.take(size, field)?;
 
+            // The value is read as a frame of its own.
             let end = std::mem::replace(&mut self.end, value.end);
             self.at = value.start;
-            if known(self, tag)? {
-                if self.at != value.end {
-                    let unread = self.remaining();
-                    return self.fail(field, DecodeErrorKind::TagSize { tag, unread });
-                }
-            } else {
-                self.charge(UnknownTags::COST, field)?;
-                unknown.push(tag, self.frame.slice(value.clone()));
-                self.at = value.end;
-            }
+            let known = known(self, tag);
             self.end = end;
+            match known {
+                Ok(true) if self.at == value.end => {}
+                Ok(true) => return self.fail(field, DecodeErrorKind::TagSize { tag, size }),
+                Ok(false) => {
+                    if unknown.is_empty() {
+                        let rest = count - done;
+                        self.charge(UnknownTags::cost(rest), field)?;
+                        unknown = UnknownTags::with_capacity(rest);
+                    }
+                    unknown.push(tag, self.frame.slice(value.clone()));
+                    self.at = value.end;
+                }
+                Err(error) => {
+                    return match error.kind {
+                        // There would be enough, but for the announced size.
+                        DecodeErrorKind::Truncated { needed, .. }
+                        | DecodeErrorKind::CountTooLarge { count: needed, .. }
+                            if needed <= end - error.at =>
+                        {
+                            self.fail(error.field, DecodeErrorKind::TagSize { tag, size })
+                        }
+                        _ => Err(error),
+                    };
+                }
+            }
         }
         Ok(unknown)
     }
-}
-
-/// Null is an error where the schema has none.
-pub(crate) fn required<T>(value: Option<T>, field: &'static str) -> Result<T, DecodeError> {
-    value.ok_or(DecodeError { field, at: 0, kind: DecodeErrorKind::UnexpectedNull })
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{EncodeError, Sink};
+use super::{Counter, EncodeError, Sink};
 
 /// Tagged fields that the schema does not know, in rising order of tags.
 ///
@@ -12,17 +12,36 @@ use super::{EncodeError, Sink};
 pub struct UnknownTags(Option<Box<Vec<(u32, Bytes)>>>);
 
 impl UnknownTags {
-    /// What keeping one costs at most, growth of the list included.
-    pub(super) const COST: usize = 4 * size_of::<(u32, Bytes)>() + size_of::<Vec<(u32, Bytes)>>();
+    /// The memory that room for `count` tags takes.
+    pub(super) const fn cost(count: usize) -> usize {
+        count
+            .saturating_mul(size_of::<(u32, Bytes)>())
+            .saturating_add(size_of::<Vec<(u32, Bytes)>>())
+    }
 
-    /// The tags and their values.
+    /// Makes room for exactly `count` tags.
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Self(Some(Box::new(Vec::with_capacity(count))))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|tags| tags.is_empty())
+    }
+
+    /// The tags and their values, in rising order.
     pub fn iter(&self) -> impl Iterator<Item = &(u32, Bytes)> {
         self.0.iter().flat_map(|tags| tags.iter())
     }
 
-    /// Adds a tag. Tags are written in the order they were added, which has to be rising.
+    /// Adds a tag behind the others.
+    ///
+    /// # Panics
+    /// The tag is not above the last one: on the wire tags rise.
     pub fn push(&mut self, tag: u32, value: Bytes) {
-        self.0.get_or_insert_default().push((tag, value));
+        let tags = self.0.get_or_insert_default();
+        assert!(tags.last().is_none_or(|(last, _)| *last < tag), "tag {tag} is out of order");
+        tags.push((tag, value));
     }
 }
 
@@ -42,17 +61,16 @@ impl<'a> TagWriter<'a> {
         self.count += more;
     }
 
-    pub(crate) fn begin<S: Sink>(&self, sink: &mut S) -> Result<(), EncodeError> {
+    pub(crate) fn begin(&self, sink: &mut dyn Sink) {
         sink.put_unsigned_varint(self.count);
-        Ok(())
     }
 
-    /// The head of a known tag; the caller writes its `size` bytes next.
-    pub(crate) fn known<S: Sink>(
+    /// A known tag, the unknown ones below it first. `write` writes the value; it runs twice, first to learn the size.
+    pub(crate) fn known(
         &mut self,
-        sink: &mut S,
+        sink: &mut dyn Sink,
         tag: u32,
-        size: usize,
+        write: &dyn Fn(&mut dyn Sink) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
         while let Some(((before, value), rest)) = self.unknown.split_first() {
             if *before > tag {
@@ -61,23 +79,28 @@ impl<'a> TagWriter<'a> {
             write_tag(sink, *before, value)?;
             self.unknown = rest;
         }
+        let mut counter = Counter::default();
+        write(&mut counter)?;
         sink.put_unsigned_varint(tag);
-        sink.put_unsigned_varint(tag_size(size)?);
-        Ok(())
+        sink.put_unsigned_varint(tag_size(counter.size())?);
+        write(sink)
     }
 
-    pub(crate) fn finish<S: Sink>(self, sink: &mut S) -> Result<(), EncodeError> {
+    pub(crate) fn finish(self, sink: &mut dyn Sink) -> Result<(), EncodeError> {
         self.unknown.iter().try_for_each(|(tag, value)| write_tag(sink, *tag, value))
     }
 }
 
-fn write_tag<S: Sink>(sink: &mut S, tag: u32, value: &Bytes) -> Result<(), EncodeError> {
+fn write_tag(sink: &mut dyn Sink, tag: u32, value: &Bytes) -> Result<(), EncodeError> {
     sink.put_unsigned_varint(tag);
     sink.put_unsigned_varint(tag_size(value.len())?);
-    sink.put_slice(value);
+    sink.put_shared(value);
     Ok(())
 }
 
 fn tag_size(size: usize) -> Result<u32, EncodeError> {
-    u32::try_from(size).map_err(|_| EncodeError::TooLong { field: "tagged field", length: size })
+    match i32::try_from(size) {
+        Ok(size) => Ok(size.unsigned_abs()),
+        Err(_) => Err(EncodeError::TooLong { field: "tagged field", length: size }),
+    }
 }

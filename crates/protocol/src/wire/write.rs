@@ -199,8 +199,8 @@ impl Sink for Writer {
 }
 
 /// A length in compact form (varint of length + 1, 0 is null), or as the older versions write it.
-fn put_length<S: Sink>(
-    sink: &mut S,
+fn put_length(
+    sink: &mut dyn Sink,
     compact: bool,
     length: Option<usize>,
     field: &'static str,
@@ -217,8 +217,8 @@ fn put_length<S: Sink>(
     Ok(())
 }
 
-pub(crate) fn put_string<S: Sink>(
-    sink: &mut S,
+pub(crate) fn put_string(
+    sink: &mut dyn Sink,
     compact: bool,
     value: Option<&ByteString>,
     field: &'static str,
@@ -238,8 +238,8 @@ pub(crate) fn put_string<S: Sink>(
     Ok(())
 }
 
-pub(crate) fn put_bytes<S: Sink>(
-    sink: &mut S,
+pub(crate) fn put_bytes(
+    sink: &mut dyn Sink,
     compact: bool,
     value: Option<&Bytes>,
     field: &'static str,
@@ -251,19 +251,19 @@ pub(crate) fn put_bytes<S: Sink>(
     Ok(())
 }
 
-pub(crate) fn put_array<S: Sink, T>(
-    sink: &mut S,
+pub(crate) fn put_array<T>(
+    sink: &mut dyn Sink,
     compact: bool,
-    value: Option<&Vec<T>>,
+    value: Option<&[T]>,
     field: &'static str,
-    mut element: impl FnMut(&mut S, &T) -> Result<(), EncodeError>,
+    mut element: impl FnMut(&mut dyn Sink, &T) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
-    put_length(sink, compact, value.map(Vec::len), field)?;
+    put_length(sink, compact, value.map(<[T]>::len), field)?;
     value.into_iter().flatten().try_for_each(|item| element(sink, item))
 }
 
 /// Null is an error in a version that has none.
-pub(crate) fn non_null<'a, T>(
+pub(crate) fn non_null<'a, T: ?Sized>(
     value: Option<&'a T>,
     nullable: bool,
     field: &'static str,
