@@ -1,0 +1,140 @@
+"""Installs what the suites need, each once: a Python venv, the Java driver with its jars, kcat, a word list.
+
+Every function either leaves the thing usable or raises `Missing` with what a person would do about it.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+
+from lib.paths import COMPAT, JAVA, PEER, WORK, VENV
+
+
+class Missing(Exception):
+    pass
+
+
+_failed = {}
+
+
+def once(function):
+    """A step that failed is not tried again in the same run."""
+
+    def wrapped():
+        if function.__name__ not in _failed:
+            try:
+                _failed[function.__name__] = (function(), None)
+            except Missing as reason:
+                _failed[function.__name__] = (None, reason)
+        answer, reason = _failed[function.__name__]
+        if reason is not None:
+            raise reason
+        return answer
+
+    return wrapped
+
+
+def _run(command, what, timeout=600, env=None):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Missing(f"{what}: {error}") from error
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+        raise Missing(f"{what}: {' '.join(map(str, command[:4]))} ended with {done.returncode}\n{tail}")
+    return done.stdout
+
+
+def _stamp(*files):
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+
+
+@once
+def venv():
+    """The interpreter of the venv with the pinned clients."""
+    wanted = COMPAT / "clients" / "requirements.txt"
+    stamp, python = VENV / "stamp", VENV / "bin" / "python"
+    if not stamp.exists() or stamp.read_text() != _stamp(wanted):
+        print("installing the Python clients", file=sys.stderr, flush=True)
+        shutil.rmtree(VENV, ignore_errors=True)
+        WORK.mkdir(exist_ok=True)
+        _run([sys.executable, "-m", "venv", str(VENV)], "cannot make a venv (Debian: package python3-venv)")
+        _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(wanted)], "cannot install the Python clients")
+        stamp.write_text(_stamp(wanted))
+    return str(python)
+
+
+@once
+def java_driver():
+    """The command that starts the Java driver."""
+    pom, source = COMPAT / "clients" / "java" / "pom.xml", COMPAT / "clients" / "java" / "src" / "Driver.java"
+    for program in ("java", "javac", "mvn"):
+        if shutil.which(program) is None:
+            raise Missing(f"{program} is not installed (Java 17 and Maven are needed)")
+    stamp = JAVA / "stamp"
+    if not stamp.exists() or stamp.read_text() != _stamp(pom, source):
+        print("installing the Java client", file=sys.stderr, flush=True)
+        shutil.rmtree(JAVA, ignore_errors=True)
+        JAVA.mkdir(parents=True)
+        _run(
+            ["mvn", "--quiet", "--batch-mode", "--file", str(pom), f"-Dmaven.repo.local={WORK / 'm2'}"]
+            + ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={JAVA / 'libs'}"],
+            "cannot fetch kafka-clients",
+        )
+        # Our own source: that it does not compile is a failure, not something missing.
+        subprocess.run(["javac", "-cp", f"{JAVA / 'libs'}/*", "-d", str(JAVA / "classes"), str(source)], check=True)
+        stamp.write_text(_stamp(pom, source))
+    # Small and quick to start: up to four of these share the machine with a broker.
+    return ["java", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"] + [
+        "-cp",
+        f"{JAVA / 'classes'}:{JAVA / 'libs'}/*",
+        "Driver",
+    ]
+
+
+def _debian_package(name):
+    if shutil.which("apt-get") is None:
+        raise Missing(f"no apt-get here; install {name} by hand")
+    if os.geteuid() != 0:
+        raise Missing(f"not root; run: apt-get install {name}")
+    print(f"installing the Debian package {name}", file=sys.stderr, flush=True)
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", name]
+    try:
+        _run(install, f"cannot install {name}", env=env)
+    except Missing:
+        _run(["apt-get", "update", "--quiet"], "apt-get update failed", env=env)
+        _run(install, f"cannot install {name}", env=env)
+
+
+@once
+def kcat():
+    if shutil.which("kcat") is None:
+        _debian_package("kcat")
+    return shutil.which("kcat")
+
+
+WORD_LISTS = ["/usr/share/dict/american-english-huge", "/usr/share/dict/american-english", "/usr/share/dict/words"]
+
+
+@once
+def word_list():
+    """A file with one word a line; the largest that Debian offers here."""
+    found = next((path for path in WORD_LISTS if os.path.exists(path)), None)
+    if found is None:
+        _debian_package("wamerican-huge")
+        found = next((path for path in WORD_LISTS if os.path.exists(path)), None)
+    if found is None:
+        raise Missing("no word list in /usr/share/dict (Debian: package wamerican-huge)")
+    return found
+
+
+@once
+def peer():
+    """The folder with Apache Kafka's scripts, installed."""
+    if not (PEER / "start").exists():
+        raise Missing("../shared/peers/apache-kafka is absent")
+    _run([str(PEER / "install")], "cannot install Apache Kafka")
+    return PEER

@@ -1,0 +1,113 @@
+"""The command line: which suites, against which broker."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from lib import clients, install
+from lib.broker import ApacheKafka, Kavka, Running
+from lib.checks import Report
+from lib.install import Missing
+from lib.paths import ROOT
+from suites import client, kcat, kill_loop, main_job, tools
+
+SUITES = ["kcat", *clients.KINDS, "tools", "kill-loop", "main-job"]
+NEED_CONTROL = ["kill-loop", "main-job"]
+
+
+def arguments(argv):
+    parser = argparse.ArgumentParser(
+        prog="compat/run",
+        description="Runs unmodified Kafka clients and tools against a broker and checks what they see.",
+        epilog="Exit code: 0 when everything that ran passed, 1 when something failed or nothing passed, 2 for wrong usage.",
+    )
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--kavka", metavar="PATH", help="the kavka binary (default: target/release/kavka, built first)")
+    target.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already; suites that restart it are skipped")
+    target.add_argument("--apache", action="store_true", help="Apache Kafka from ../shared/peers/apache-kafka, to check the suites themselves")
+    parser.add_argument("--only", metavar="SUITE", action="append", choices=SUITES, help=f"repeatable; one of {', '.join(SUITES)}")
+    parser.add_argument("--cycles", type=int, default=50, help="kill-loop: how many kills (default 50)")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="main-job: at least so many lines (default 1000000)")
+    parser.add_argument("--seed", type=int, default=None, help="kill-loop: seed of the times between kills (default: random, printed)")
+    return parser.parse_args(argv)
+
+
+def build_kavka():
+    print("building kavka (release)", file=sys.stderr, flush=True)
+    done = subprocess.run(["cargo", "build", "--release", "--quiet", "--bin", "kavka"], cwd=ROOT, check=False)
+    if done.returncode != 0:
+        raise Missing("cargo build --release failed")
+    return os.path.join(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"), "release", "kavka")
+
+
+def main(argv):
+    options = arguments(argv)
+    # An interrupted run ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    report = Report()
+    begun = time.monotonic()
+    try:
+        if options.bootstrap:
+            fresh = lambda name: Running(options.bootstrap)  # noqa: E731
+        elif options.apache:
+            peer = install.peer()
+            fresh = lambda name: ApacheKafka(name, peer)  # noqa: E731
+        else:
+            binary = options.kavka or build_kavka()
+            fresh = lambda name: Kavka(name, binary)  # noqa: E731
+    except Missing as reason:
+        print(f"compat/run: {reason}", file=sys.stderr)
+        return 1
+
+    for suite in SUITES:
+        if options.only and suite not in options.only:
+            continue
+        if options.bootstrap and suite in NEED_CONTROL:
+            report.skip(suite, "this broker is not ours to kill")
+            continue
+        started = time.monotonic()
+        broker = None
+        try:
+            needs(suite)
+            broker = fresh(suite)
+            run(suite, broker, report, options)
+        except Missing as reason:
+            report.skip(suite, str(reason))
+        except Exception as error:  # noqa: BLE001  one suite must not end the others
+            report.failed.append(suite)
+            print(f"FAIL {suite}: {type(error).__name__}: {error}", flush=True)
+        finally:
+            if broker is not None:
+                broker.close()
+        print(f"     {suite}: {time.monotonic() - started:.0f} s", flush=True)
+    print(f"{time.monotonic() - begun:.0f} s in all")
+    return report.close()
+
+
+def needs(suite):
+    """Installs what a suite needs before its broker starts."""
+    install.venv()
+    if suite == "kcat":
+        install.kcat()
+    elif suite == "tools":
+        install.peer()
+    elif suite == "main-job":
+        install.word_list()
+    if suite in ("java", "kill-loop", "main-job"):
+        install.java_driver()
+
+
+def run(suite, broker, report, options):
+    if suite in clients.KINDS:
+        client.run(suite, broker, report)
+    elif suite == "kcat":
+        kcat.run(broker, report)
+    elif suite == "tools":
+        tools.run(broker, report)
+    elif suite == "kill-loop":
+        kill_loop.run(broker, report, options.cycles, options.seed)
+    else:
+        main_job.run(broker, report, options.lines)
