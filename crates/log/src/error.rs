@@ -117,9 +117,9 @@ impl LogError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Whether the operating system found no space left.
-    pub(crate) fn is_out_of_space(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if is_out_of_space(source))
+    /// Whether a sync failed, after which what the disk holds is unknown.
+    pub(crate) fn is_failed_sync(&self) -> bool {
+        matches!(self, Self::Io { action: "sync", .. })
     }
 }
 

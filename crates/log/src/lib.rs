@@ -8,8 +8,11 @@
 
 mod api;
 mod config;
+mod engine;
 mod error;
 pub mod fs;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use api::{
     AbortedTransaction, ActiveProducer, AppendClass, AppendOptions, Appended, CompactionReport,
@@ -17,4 +20,5 @@ pub use api::{
     NoListener, PartitionLog, RecoveryInfo, Slice, TimestampOffset, UpTo, slices_from,
 };
 pub use config::{LogConfig, StoreOptions, SyncPolicy, SyncerMode};
+pub use engine::{OnFatal, SegmentStore};
 pub use error::LogError;

@@ -74,7 +74,7 @@ pub trait File: Send + Sync + Debug {
     /// Makes the file's bytes and length durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Length in bytes.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Reserves disk space for the first `len` bytes.

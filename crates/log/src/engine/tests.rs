@@ -1,0 +1,51 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use crate::testing::conformance::{self, Engine};
+use crate::{LogStore, SegmentStore, StoreOptions};
+
+/// The engine on a real disk.
+struct OnDisk {
+    dir: tempfile::TempDir,
+    options: StoreOptions,
+    store: Arc<SegmentStore>,
+}
+
+fn open(dir: &tempfile::TempDir, options: &StoreOptions) -> Arc<SegmentStore> {
+    let on_fatal = Arc::new(|error: &crate::LogError| panic!("fatal: {error}"));
+    Arc::new(SegmentStore::open_dir(dir.path().join("data"), options.clone(), on_fatal).unwrap())
+}
+
+impl OnDisk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions { free_space_floor: 0, ..StoreOptions::default() };
+        let store = open(&dir, &options);
+        Self { dir, options, store }
+    }
+}
+
+impl Drop for OnDisk {
+    /// The directory must outlive the last sync.
+    fn drop(&mut self) {
+        self.store.close().unwrap();
+    }
+}
+
+impl Engine for OnDisk {
+    fn store(&self) -> Arc<dyn LogStore> {
+        Arc::clone(&self.store) as _
+    }
+
+    fn settle(&self) {}
+
+    fn reopen(&mut self) {
+        self.store = open(&self.dir, &self.options);
+    }
+}
+
+#[test]
+fn conforms_on_disk() {
+    conformance::run(|| Box::new(OnDisk::new()));
+}

@@ -1,0 +1,9 @@
+//! What tests of this crate and of others need: batches to append, a file system that crashes, and the
+//! suite that every engine has to pass.
+
+mod batches;
+pub mod conformance;
+mod listener;
+
+pub use batches::{Batch, payload};
+pub use listener::Durable;
