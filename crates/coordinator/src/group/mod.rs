@@ -4,23 +4,27 @@
 //! `handle(now, input)`, append the records of the output as **one** atomic batch, `apply` each with its offset, unlock, and
 //! release each [`Answer`] as its [`Release`] says. After a failed append the machine is dropped: the answers of that output
 //! leave as [`Reply::failed`], an [`Input::Unload`] tells who is parked, and a new machine replays the log.
-//!
-//! ```text
-//! GroupShard::new(config: GroupConfig, seed: u64) -> GroupShard
-//! GroupShard::handle(&mut self, now: Now, input: Input) -> Output { records, answers, events }
-//! GroupShard::apply(&mut self, offset: i64, record: &Record)
-//! GroupShard::next_deadline(&self) -> Option<Monotonic>          comes back as Input::Deadline
-//! GroupShard::hard_state(&self) -> HardView                      comparable: live equals replayed
-//! ```
 
+mod classic;
 mod config;
+mod context;
+mod hard_state;
 mod input;
+mod member_ids;
+mod offsets;
 mod records;
 mod reply;
+mod shard;
 mod timeline;
+mod timers;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     config::GroupConfig,
+    context::Output,
+    hard_state::HardView,
     input::{
         CommitPartition, CommitRequest, CommitTopic, ConnectionId, DeleteOffsetsRequest,
         FetchRequest, FetchTopic, HeartbeatRequest, Input, JoinRequest, LeaveRequest,
@@ -32,5 +36,6 @@ pub use self::{
         FetchReply, FetchedPartition, FetchedTopic, GroupState, JoinReply, JoinedMember,
         LeaveReply, LeftMember, ListReply, ListedGroup, Release, Reply, SyncReply, append_error,
     },
+    shard::GroupShard,
     timeline::{DeletionCause, Event, EventKind, RebalanceReason},
 };

@@ -177,13 +177,12 @@ impl Record {
                     group: group.clone(),
                     topic: topic.clone(),
                     partition: *partition,
-                    ..Default::default()
                 };
                 let value = value.as_ref().map(encode_offset_value).transpose()?;
                 Ok((with_prefix(OFFSET_COMMIT, &key, 0)?, value))
             }
             Record::Group { group, value } => {
-                let key = GroupMetadataKey { group: group.clone(), ..Default::default() };
+                let key = GroupMetadataKey { group: group.clone() };
                 let value = value.as_ref().map(encode_group_value).transpose()?;
                 Ok((with_prefix(GROUP_METADATA, &key, 0)?, value))
             }
@@ -332,4 +331,48 @@ fn encode_group_value(value: &GroupValue) -> Result<Bytes, EncodeError> {
         ..Default::default()
     };
     with_prefix(GROUP_VALUE, &message, GROUP_VALUE)
+}
+
+impl Record {
+    /// Bytes of key and value, within a few: what a batch of these records comes to.
+    pub(crate) fn approximate_size(&self) -> usize {
+        const OVERHEAD: usize = 24;
+        match self {
+            Record::Offset { group, topic, value, .. } => {
+                let value = value.as_ref().map_or(0, |value| 48 + value.metadata.len());
+                OVERHEAD + group.len() + topic.len() + value
+            }
+            Record::Group { group, value } => {
+                OVERHEAD + group.len() + value.as_ref().map_or(0, GroupValue::size)
+            }
+            Record::Skipped(_) => 0,
+        }
+    }
+}
+
+impl GroupValue {
+    /// Bytes of the value: exact for what is written.
+    pub(crate) fn size(&self) -> usize {
+        let text = |text: &ByteString| 2 + text.len();
+        let maybe = |text: &Option<ByteString>| 2 + text.as_ref().map_or(0, |text| text.len());
+        let members: usize = self
+            .members
+            .iter()
+            .map(|member| {
+                text(&member.member_id)
+                    + maybe(&member.instance_id)
+                    + text(&member.client_id)
+                    + text(&member.client_host)
+                    + 16
+                    + member.subscription.len()
+                    + member.assignment.len()
+            })
+            .sum();
+        2 + text(&self.protocol_type)
+            + 4
+            + maybe(&self.protocol)
+            + maybe(&self.leader)
+            + 12
+            + members
+    }
 }

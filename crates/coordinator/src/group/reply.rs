@@ -426,6 +426,17 @@ impl Reply {
             | Reply::DeleteOffsets(_)) => already,
         }
     }
+
+    /// When this reply may leave: heartbeats and refusals of JoinGroup and SyncGroup at once, everything else when the log is
+    /// durable up to where it stands.
+    pub(crate) fn release(&self) -> Release {
+        match self {
+            Reply::Heartbeat(_) => Release::Immediate,
+            Reply::Join(join) if join.error != ErrorCode::None => Release::Immediate,
+            Reply::Sync(sync) if sync.error != ErrorCode::None => Release::Immediate,
+            _ => Release::Durable,
+        }
+    }
 }
 
 /// What a client is told when the append of its records failed with `error`.

@@ -1,0 +1,236 @@
+//! What must hold after every step, whatever the inputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kavka_protocol::{ByteString, ErrorCode};
+
+use super::context::Context;
+use crate::group::{
+    classic::checks,
+    timers::{GroupTimer, Timer},
+    *,
+};
+
+/// What is remembered from step to step.
+#[derive(Default)]
+pub(super) struct History {
+    generations: BTreeMap<ByteString, i32>,
+    /// The shard was loaded with a group larger than the limit, so the limit need not hold yet.
+    over_capacity: bool,
+}
+
+impl History {
+    /// What was not stored is forgotten.
+    pub(super) fn restarted(&mut self) {
+        self.generations.clear();
+        self.over_capacity = true;
+    }
+}
+
+pub(super) fn check(ctx: &mut Context) {
+    live_equals_replayed(ctx);
+    soft_state_agrees_with_hard_state(ctx);
+    timers_belong_to_someone(ctx);
+    generations_never_decrease(ctx);
+    for group in ctx.shard.groups.values() {
+        checks::check(group);
+        let sizes = checks::sizes(group);
+        assert!(sizes.pending <= ctx.config.max_pending_members);
+        if !ctx.history.over_capacity {
+            let counted = match group.state() {
+                GroupState::PreparingRebalance => sizes.joining,
+                _ => sizes.members,
+            };
+            assert!(counted <= ctx.config.max_size, "S14: {counted} members");
+        }
+    }
+    for (_, record) in &ctx.log {
+        assert!(record.approximate_size() <= ctx.config.max_batch_bytes + 64, "S14");
+    }
+}
+
+/// S2: also from what compaction leaves.
+fn live_equals_replayed(ctx: &Context) {
+    let replay = |records: &[(i64, Record)]| {
+        let mut fresh = GroupShard::new(ctx.config.clone(), 0);
+        for (offset, record) in records {
+            fresh.apply(*offset, record);
+        }
+        fresh.hard_state()
+    };
+    let live = ctx.shard.hard_state();
+    assert_eq!(live, replay(&ctx.log), "S2: live equals replayed");
+    let compacted = compact(&ctx.log, false);
+    assert_eq!(live, replay(&compacted), "S2: live equals replayed from a compacted log");
+    let without_tombstones = compact(&ctx.log, true);
+    assert_eq!(live, replay(&without_tombstones), "S2: also when tombstones are gone");
+    let tail = &ctx.log[ctx.log.len().saturating_sub(5)..];
+    let twice: Vec<_> = ctx.log.iter().chain(tail).cloned().collect();
+    assert_eq!(live, replay(&twice), "S2: the last records may come twice");
+}
+
+/// The last record of each key, in the order of the log.
+pub(super) fn compact(log: &[(i64, Record)], drop_tombstones: bool) -> Vec<(i64, Record)> {
+    let mut last = BTreeMap::new();
+    for (offset, record) in log {
+        let key = record.encode().unwrap().0;
+        last.insert(key, (*offset, record.clone()));
+    }
+    let mut records: Vec<_> = last.into_values().collect();
+    records.sort_by_key(|(offset, _)| *offset);
+    records.retain(|(_, record)| {
+        let is_tombstone = matches!(
+            record,
+            Record::Group { value: None, .. } | Record::Offset { value: None, .. }
+        );
+        !(drop_tombstones && is_tombstone)
+    });
+    records
+}
+
+/// A group that waits for nothing is as its record says: that is why a restart disturbs nobody.
+fn soft_state_agrees_with_hard_state(ctx: &Context) {
+    if ctx.shard.groups.is_empty() {
+        return;
+    }
+    let hard = ctx.shard.hard_state();
+    for (id, group) in &ctx.shard.groups {
+        let stored = hard.groups.get(id);
+        match group.state() {
+            GroupState::Stable => assert_eq!(stored, Some(&group.to_value())),
+            GroupState::Empty if !group.is_simple() => assert_eq!(stored, Some(&group.to_value())),
+            _ => assert!(stored.is_none_or(|stored| stored.generation <= group.generation())),
+        }
+    }
+    for id in hard.groups.keys().chain(hard.offsets.keys().map(|(group, _, _)| group)) {
+        assert!(ctx.shard.groups.contains_key(id), "{id} is stored and not served");
+    }
+}
+
+/// S12: every member and every id that was handed out has its timer, every rebalance has one, and there are no others.
+fn timers_belong_to_someone(ctx: &Context) {
+    let mut expected = BTreeSet::new();
+    for (id, group) in &ctx.shard.groups {
+        let timers = checks::expected_timers(group);
+        expected.extend(timers.into_iter().map(|timer| Timer::Group(id.clone(), timer)));
+    }
+    let actual: BTreeSet<Timer> = ctx.shard.timers.all().cloned().collect();
+    let of_groups = actual.iter().filter(|timer| **timer != Timer::Expiry).cloned().collect();
+    assert_eq!(expected, of_groups, "S12");
+}
+
+/// S8, as long as the group is there.
+fn generations_never_decrease(ctx: &mut Context) {
+    let now: BTreeMap<ByteString, i32> =
+        ctx.shard.groups.iter().map(|(id, group)| (id.clone(), group.generation())).collect();
+    for (id, generation) in &now {
+        let before = ctx.history.generations.get(id).copied().unwrap_or(0);
+        assert!(before <= *generation, "S8: {id} went from {before} to {generation}");
+    }
+    ctx.history.generations = now;
+}
+
+/// S26: codes that the API may answer, where it may answer them.
+pub(super) fn check_codes(reply: &Reply) {
+    use ErrorCode as E;
+    let check = |code: E, allowed: &[E]| {
+        let always =
+            [E::None, E::CoordinatorLoadInProgress, E::CoordinatorNotAvailable, E::NotCoordinator];
+        assert!(always.contains(&code) || allowed.contains(&code), "S26: {code} in {reply:?}");
+    };
+    match reply {
+        Reply::Join(join) => {
+            check(
+                join.error,
+                &[
+                    E::InconsistentGroupProtocol,
+                    E::InvalidGroupId,
+                    E::UnknownMemberId,
+                    E::InvalidSessionTimeout,
+                    E::RebalanceInProgress,
+                    E::MemberIdRequired,
+                    E::GroupMaxSizeReached,
+                    E::FencedInstanceId,
+                    E::InvalidRequest,
+                ],
+            );
+            if join.error != E::None {
+                assert_eq!(join.generation, -1);
+                assert!(join.members.is_empty() && join.leader.is_empty());
+            }
+        }
+        Reply::Sync(sync) => check(
+            sync.error,
+            &[
+                E::UnknownMemberId,
+                E::IllegalGeneration,
+                E::InconsistentGroupProtocol,
+                E::InvalidGroupId,
+                E::RebalanceInProgress,
+                E::FencedInstanceId,
+                E::UnknownServerError,
+            ],
+        ),
+        Reply::Heartbeat(code) => check(
+            *code,
+            &[
+                E::UnknownMemberId,
+                E::IllegalGeneration,
+                E::InvalidGroupId,
+                E::RebalanceInProgress,
+                E::FencedInstanceId,
+            ],
+        ),
+        Reply::Leave(leave) => {
+            check(leave.error, &[E::InvalidGroupId]);
+            for member in &leave.members {
+                check(member.error, &[E::UnknownMemberId, E::FencedInstanceId]);
+            }
+        }
+        Reply::CommitOffsets(commit) => {
+            for (_, code) in commit.topics.iter().flat_map(|topic| &topic.partitions) {
+                check(
+                    *code,
+                    &[
+                        E::UnknownMemberId,
+                        E::IllegalGeneration,
+                        E::GroupIdNotFound,
+                        E::RebalanceInProgress,
+                        E::FencedInstanceId,
+                        E::OffsetMetadataTooLarge,
+                        E::InvalidCommitOffsetSize,
+                    ],
+                );
+            }
+        }
+        Reply::FetchOffsets(fetch) => {
+            check(fetch.error, &[]);
+            for partition in fetch.topics.iter().flat_map(|topic| &topic.partitions) {
+                check(partition.error, &[]);
+            }
+        }
+        Reply::DeleteOffsets(delete) => {
+            check(delete.error, &[E::GroupIdNotFound, E::NonEmptyGroup, E::InvalidGroupId]);
+            for (_, code) in delete.topics.iter().flat_map(|(_, partitions)| partitions) {
+                check(*code, &[E::GroupSubscribedToTopic]);
+            }
+        }
+        Reply::DeleteGroups(groups) => {
+            for (_, code) in groups {
+                check(*code, &[E::GroupIdNotFound, E::NonEmptyGroup]);
+            }
+        }
+        Reply::DescribeGroups(groups) => {
+            for group in groups {
+                check(group.error, &[E::GroupIdNotFound]);
+            }
+        }
+        Reply::ListGroups(list) => check(list.error, &[]),
+    }
+}
+
+/// The timer of a member, for tests that look at it.
+pub(super) fn session_deadline(ctx: &Context, group: &str, member: &str) -> Option<u64> {
+    let timer = Timer::Group(group.into(), GroupTimer::Session(member.into()));
+    ctx.shard.timers.deadline(&timer).map(|deadline| super::context::ms(deadline.elapsed()))
+}

@@ -1,0 +1,7 @@
+//! Tests of the group shard. Each step of each test checks the [`invariants`] and replays the log, also as compaction would
+//! leave it.
+#![allow(clippy::unwrap_used)]
+
+mod context;
+mod dynamic_members;
+mod invariants;
