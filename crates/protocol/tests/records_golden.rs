@@ -2,6 +2,8 @@
 //!
 //! `GOLDEN_DIR` may name a directory with another file of that name, not compressed.
 
+// The file has batches of all codecs.
+#![cfg(feature = "zstd")]
 #![allow(clippy::unwrap_used)]
 
 mod golden_file;

@@ -6,7 +6,7 @@
 
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
 
-use super::{Fault, Output};
+use super::{Fault, Output, truncated};
 
 /// The library's error code for an output that is too small. Codes below 100 never change.
 const OUTPUT_TOO_SMALL: usize = 70_usize.wrapping_neg();
@@ -32,6 +32,10 @@ impl Decoder {
     /// Reads all frames of `input`, which must end with the last of them.
     pub(super) fn decompress(&mut self, input: &[u8], out: &mut Output<'_>) -> Result<(), Fault> {
         assert_eq!(out.len(), 0, "the one-shot call writes from the start");
+        if input.is_empty() {
+            // To the library this is a sequence of no frames; a batch has one at least.
+            return Err(truncated());
+        }
         let context = self.context.get_or_insert_with(DCtx::create);
         let mut guess = input.len().saturating_mul(FIRST_RATIO).max(SMALLEST_GUESS);
         loop {
