@@ -139,7 +139,10 @@ pub(crate) fn wait_for_coordinator(connection: &mut Connection, group: &str) -> 
         }
         match code {
             ErrorCode::UnknownMemberId => return Ok(()),
-            code if code.is_retriable() && started.elapsed() < READY_TIMEOUT => {
+            // While it loads, a coordinator answers heartbeats without looking at them.
+            code if (code.is_retriable() || code == ErrorCode::None)
+                && started.elapsed() < READY_TIMEOUT =>
+            {
                 thread::sleep(RETRY_PAUSE);
             }
             code => bail!("the coordinator of group {group} is not ready: {}", code.name()),

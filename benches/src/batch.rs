@@ -1,13 +1,8 @@
 //! Record batches built once and sent many times.
 
+use anyhow::Context;
 use bytes::Bytes;
-use kavka_protocol::records::{
-    Attributes, BatchHeader, HEADER_SIZE, LOG_OVERHEAD, MAGIC_V2, NO_PRODUCER_EPOCH,
-    NO_PRODUCER_ID, NO_SEQUENCE, crc32c,
-};
-
-/// The bytes of the header that its checksum does not cover: up to and with the checksum itself.
-const UNCHECKED_BYTES: usize = 21;
+use kavka_protocol::records::BatchBuilder;
 
 /// A batch as a producer sends it, base offset 0, uncompressed, and how many records it has.
 #[derive(Debug, Clone)]
@@ -20,82 +15,50 @@ impl Batch {
     /// As many records with values of `value_bytes` as go into `batch_bytes`, one at least. `timestamp_ms` is that of all.
     ///
     /// The values are pseudo-random bytes, so that nothing on the way can win by finding them equal.
-    pub(crate) fn build(batch_bytes: usize, value_bytes: usize, timestamp_ms: i64) -> Batch {
-        let mut bytes = vec![0; HEADER_SIZE];
-        let mut records = 0_i32;
-        let mut record = Vec::new();
+    pub(crate) fn build(
+        batch_bytes: usize,
+        value_bytes: usize,
+        timestamp_ms: i64,
+    ) -> anyhow::Result<Batch> {
+        let mut builder = BatchBuilder::new(0);
+        let mut value = vec![0; value_bytes];
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        loop {
-            record.clear();
-            record.push(0); // attributes
-            put_varint(&mut record, 0); // timestamp delta
-            put_varint(&mut record, i64::from(records)); // offset delta
-            put_varint(&mut record, -1); // no key
-            put_varint(&mut record, value_bytes as i64);
-            for _ in 0..value_bytes {
+        let record_bytes = BatchBuilder::record_size_bound(0, value_bytes, 0, 0);
+        while builder.record_count() == 0 || builder.size() + record_bytes <= batch_bytes {
+            for byte in &mut value {
                 random ^= random << 13;
                 random ^= random >> 7;
                 random ^= random << 17;
-                record.push(random as u8);
+                *byte = random as u8;
             }
-            put_varint(&mut record, 0); // no headers
-            if records > 0 && bytes.len() + record.len() + 2 > batch_bytes {
-                break;
-            }
-            put_varint(&mut bytes, record.len() as i64);
-            bytes.extend_from_slice(&record);
-            records += 1;
+            builder.append(timestamp_ms, None, Some(&value), &[])?;
         }
-        let mut header = BatchHeader {
-            base_offset: 0,
-            batch_length: (bytes.len() - LOG_OVERHEAD) as i32,
-            partition_leader_epoch: -1,
-            magic: MAGIC_V2,
-            crc: 0,
-            attributes: Attributes(0),
-            last_offset_delta: records - 1,
-            base_timestamp: timestamp_ms,
-            max_timestamp: timestamp_ms,
-            producer_id: NO_PRODUCER_ID,
-            producer_epoch: NO_PRODUCER_EPOCH,
-            base_sequence: NO_SEQUENCE,
-            record_count: records,
-        };
-        header.write(&mut bytes);
-        header.crc = crc32c(&bytes[UNCHECKED_BYTES..]);
-        header.write(&mut bytes);
-        Batch { bytes: bytes.into(), records: i64::from(records) }
+        let records = i64::try_from(builder.record_count())?;
+        let bytes = builder.build().context("cannot build a batch")?;
+        Ok(Batch { bytes, records })
     }
-}
-
-/// A varint in zigzag form, as records use it.
-fn put_varint(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
 }
 
 #[cfg(test)]
 mod tests {
-    use kavka_protocol::records::verify_crc;
+    #![allow(clippy::unwrap_used)]
+
+    use kavka_protocol::records::{BatchHeader, LOG_OVERHEAD, verify_crc};
 
     use super::*;
 
     #[test]
     fn a_batch_is_valid_and_as_full_as_it_can_be() {
-        let batch = Batch::build(16 * 1024, 100, 1_700_000_000_000);
+        let batch = Batch::build(16 * 1024, 100, 1_700_000_000_000).unwrap();
         verify_crc(&batch.bytes).unwrap();
         let header = BatchHeader::parse(&batch.bytes).unwrap();
         assert_eq!(header.batch_length as usize + LOG_OVERHEAD, batch.bytes.len());
         assert_eq!(i64::from(header.record_count), batch.records);
-        assert!((16 * 1024 - 120..=16 * 1024).contains(&batch.bytes.len()));
+        assert!((16 * 1024 - 130..=16 * 1024).contains(&batch.bytes.len()));
     }
 
     #[test]
     fn a_record_larger_than_the_batch_still_goes_in() {
-        assert_eq!(Batch::build(100, 1000, 0).records, 1);
+        assert_eq!(Batch::build(100, 1000, 0).unwrap().records, 1);
     }
 }

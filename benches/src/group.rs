@@ -67,7 +67,6 @@ impl Membership {
             assigned_partitions: vec![TopicPartition {
                 topic: topic.name.clone(),
                 partitions: (0..topic.partitions).collect(),
-                ..Default::default()
             }],
             ..Default::default()
         };

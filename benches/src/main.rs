@@ -46,7 +46,7 @@ enum Command {
     /// Measures brokers that are running, in turn
     Broker(Box<BrokerArgs>),
     /// Starts, kills and restarts brokers, in turn, and measures how soon they serve
-    Startup(StartupArgs),
+    Startup(Box<StartupArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -132,7 +132,7 @@ struct StartupArgs {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Broker(args) => measure_brokers(*args),
-        Command::Startup(args) => measure_startup(args),
+        Command::Startup(args) => measure_startup(*args),
     }
 }
 
@@ -154,9 +154,9 @@ fn measure_brokers(mut args: BrokerArgs) -> anyhow::Result<()> {
             Name::Idle => Box::new(idle::Idle::new(&args.idle)),
             Name::Ping => Box::new(ping::Ping::new(&args.ping)),
             Name::Commit => Box::new(commit::Commit::new(&args.commit)),
-            Name::Produce => Box::new(produce::Produce::new(&args.produce)),
-            Name::Fetch => Box::new(fetch::Fetch::new(&args.fetch)),
-            Name::Tail => Box::new(tail::Tail::new(&args.tail)),
+            Name::Produce => Box::new(produce::Produce::new(&args.produce)?),
+            Name::Fetch => Box::new(fetch::Fetch::new(&args.fetch)?),
+            Name::Tail => Box::new(tail::Tail::new(&args.tail)?),
         };
         // What stands in the way of one scenario need not stand in the way of the next one.
         if let Err(error) = measure_scenario(&mut *scenario, &brokers, &args, &mut report) {

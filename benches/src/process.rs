@@ -68,6 +68,8 @@ pub(crate) fn raise_open_file_limit(wanted: u64) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

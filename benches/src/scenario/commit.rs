@@ -32,6 +32,7 @@ const PROBE_BYTES: usize = 200;
 
 /// Options of the scenario.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "commit")]
 pub(crate) struct Options {
     /// Seconds of each case of commit
     #[arg(long, default_value_t = 2.0, value_name = "S")]

@@ -23,12 +23,13 @@ const NO_SESSION: i32 = -1;
 
 /// Options of the scenario.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "fetch")]
 pub(crate) struct Options {
     /// MiB of data in the topic
     #[arg(long, default_value_t = 256, value_name = "MIB")]
     fetch_mib: usize,
     /// Times the topic is read in a turn
-    #[arg(long, default_value_t = 2, value_name = "N")]
+    #[arg(long, default_value_t = 8, value_name = "N")]
     fetch_passes: usize,
     /// Partitions of the topic
     #[arg(long, default_value_t = 6, value_name = "N")]
@@ -70,12 +71,12 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
-    pub(crate) fn new(options: &Options) -> Self {
-        Fetch {
+    pub(crate) fn new(options: &Options) -> anyhow::Result<Self> {
+        Ok(Fetch {
             options: options.clone(),
             topic_name: unique_name("fetch"),
-            batch: Batch::build(options.fetch_batch_bytes, 100, wall_clock_ms()),
-        }
+            batch: Batch::build(options.fetch_batch_bytes, 100, wall_clock_ms())?,
+        })
     }
 }
 

@@ -22,6 +22,7 @@ const SPARE_FILES: u64 = 200;
 
 /// Options of the scenario.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "idle")]
 pub(crate) struct Options {
     /// Seconds over which an idle broker's CPU is watched
     #[arg(long, default_value_t = 10.0, value_name = "S")]

@@ -15,6 +15,7 @@ use crate::{
 
 /// Options of the scenario.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "ping")]
 pub(crate) struct Options {
     /// Seconds of each case of ping
     #[arg(long, default_value_t = 2.0, value_name = "S")]

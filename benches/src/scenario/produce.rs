@@ -18,6 +18,7 @@ use crate::{
 
 /// Options of the scenario.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "produce")]
 pub(crate) struct Options {
     /// MiB of batches produced in a turn
     #[arg(long, default_value_t = 256, value_name = "MIB")]
@@ -61,9 +62,9 @@ pub(crate) struct Produce {
 }
 
 impl Produce {
-    pub(crate) fn new(options: &Options) -> Self {
-        let batch = Batch::build(options.batch_bytes, options.record_bytes, wall_clock_ms());
-        Produce { options: options.clone(), batch }
+    pub(crate) fn new(options: &Options) -> anyhow::Result<Self> {
+        let batch = Batch::build(options.batch_bytes, options.record_bytes, wall_clock_ms())?;
+        Ok(Produce { options: options.clone(), batch })
     }
 }
 

@@ -38,6 +38,7 @@ const BATCH_BYTES: usize = 16 * 1024;
 
 /// Options of the scenario.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "startup")]
 pub(crate) struct Options {
     /// MiB of data at the time of kill -9
     #[arg(long, default_value_t = 100, value_name = "MIB")]
@@ -219,7 +220,7 @@ impl Stored {
         let mut connection = broker.connect()?;
         let topic_name = unique_name("startup");
         let topic = admin::create_topic(&mut connection, &topic_name, options.data_partitions)?;
-        let batch = Batch::build(BATCH_BYTES, 100, wall_clock_ms());
+        let batch = Batch::build(BATCH_BYTES, 100, wall_clock_ms())?;
         let fill = produce::Load {
             topic: &topic,
             batch: &batch,

@@ -26,6 +26,7 @@ const MAX_WAIT_MS: i32 = 30_000;
 
 /// Options of the scenario.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "tail")]
 pub(crate) struct Options {
     /// Seconds of each case of tail
     #[arg(long, default_value_t = 2.0, value_name = "S")]
@@ -40,8 +41,8 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn new(options: &Options) -> Self {
-        Tail { options: options.clone(), batch: Batch::build(1, 100, wall_clock_ms()) }
+    pub(crate) fn new(options: &Options) -> anyhow::Result<Self> {
+        Ok(Tail { options: options.clone(), batch: Batch::build(1, 100, wall_clock_ms())? })
     }
 }
 
