@@ -1,1 +1,3 @@
+//! The broker: listeners, connections, request handlers, partitions, timers.
 
+pub mod config;

@@ -76,6 +76,9 @@ pub enum ConfigError {
         /// The config.
         name: String,
     },
+    /// A bad value of a broker config, which has another code than one of a topic.
+    #[error(transparent)]
+    Broker(Box<ConfigError>),
     /// Configs for the group with the empty id.
     #[error("Default group resources are not allowed.")]
     DefaultGroup,
@@ -89,6 +92,7 @@ impl ConfigError {
             Self::NullValue { .. }
             | Self::DuplicateKey { .. }
             | Self::NotDynamic { .. }
+            | Self::Broker(_)
             | Self::DefaultGroup => ErrorCode::InvalidRequest,
             _ => ErrorCode::InvalidConfig,
         }

@@ -17,3 +17,4 @@ pub use alter::{Alteration, ConfigOp, MAX_VALUE_BYTES, apply_incremental, apply_
 pub use definition::{ConfigDef, ConfigType, Effect, Importance, Valid, Value, find};
 pub use describe::{BrokerValues, ConfigEntry, ConfigSource, Synonym};
 pub use error::ConfigError;
+pub use topic::TOPIC_CONFIGS;
