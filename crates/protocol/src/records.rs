@@ -8,7 +8,7 @@
 //! [`patch_base_offset`] and [`patch_leader_epoch`] change what the checksum does not cover.
 //!
 //! [`Decompressor::records`] reads the records of a batch, [`BatchBuilder`] writes them;
-//! [`message_set`] also reads magic 0 and 1.
+//! [`message_set()`] also reads magic 0 and 1.
 //!
 //! # Invariants
 //!
