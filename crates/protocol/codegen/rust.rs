@@ -127,10 +127,10 @@ fn write_message_impl(out: &mut String, document: &Document, message: &Message, 
          check_encode_version::<Self>(version)?;\n            self.write(s, version)\n        }}\n        \
          fn unknown_tagged_fields_mut(&mut self) -> Option<&mut UnknownTags> {{ {tags} }}\n        \
          #[cfg(feature = \"json\")]\n        \
-         fn to_json(&self, version: i16) -> json::Value {{ JsonForm::to_json(self, version) }}\n        \
+         fn to_json(&self, version: i16) -> json::Value {{ JsonForm::to_value(self, version) }}\n        \
          #[cfg(feature = \"json\")]\n        \
          fn from_json(value: &json::Value, version: i16) -> Result<Self, json::JsonError> {{\n            \
-         json::check_version::<Self>(version)?;\n            JsonForm::from_json(value, version, \"{name}\")\n        }}\n    }}"
+         json::check_version::<Self>(version)?;\n            JsonForm::from_value(value, version, \"{name}\")\n        }}\n    }}"
     );
     match (&document.kind, message.role.as_str()) {
         (Kind::Api { .. }, "request") => {
@@ -349,10 +349,10 @@ impl StructWriter<'_> {
         let _ = writeln!(
             out,
             "    #[cfg(feature = \"json\")]\n    impl JsonForm for {name} {{\n        \
-             fn to_json(&self, version: i16) -> json::Value {{\n            \
+             fn to_value(&self, version: i16) -> json::Value {{\n            \
              let _ = version;\n            let mut fields = json::Fields::default();\n{to_json}            \
              fields.finish()\n        }}\n        \
-             fn from_json(value: &json::Value, version: i16, field: &'static str) -> Result<Self, json::JsonError> {{\n            \
+             fn from_value(value: &json::Value, version: i16, field: &'static str) -> Result<Self, json::JsonError> {{\n            \
              let _ = version;\n            let mut fields = json::FieldsReader::new(value, field)?;\n            \
              let mut m = Self::default();\n{from_json}            fields.finish()?;\n            Ok(m)\n        }}\n    }}"
         );
@@ -546,7 +546,7 @@ impl StructWriter<'_> {
                 }
             }
             Type::Array(element) => {
-                let (min, read) = self.element(element, &compact, &label);
+                let (min, read) = self.element(element, field, &compact, &label);
                 if optional {
                     format!("r.nullable_array({compact}, {nullable}, {min}, {label}, {read})?")
                 } else {
@@ -571,14 +571,20 @@ impl StructWriter<'_> {
     }
 
     /// The smallest size of an array's element on the wire, and the closure that reads one.
-    fn element(&self, element: &Type, compact: &str, label: &str) -> (usize, String) {
-        let min = self.min_size(element);
+    fn element(
+        &self,
+        element: &Type,
+        field: &Field,
+        compact: &str,
+        label: &str,
+    ) -> (usize, String) {
+        let min = self.min_size(element, field);
         let read = match element {
             Type::String => format!("|r| r.string({compact}, {label})"),
             Type::Bytes | Type::Records => format!("|r| r.bytes({compact}, {label})"),
             Type::Struct(name) => format!("|r| {name}::read(r, version)"),
             Type::Array(inner) => {
-                let (min, read) = self.element(inner, compact, label);
+                let (min, read) = self.element(inner, field, compact, label);
                 format!("|r| r.array({compact}, {min}, {label}, {read})")
             }
             primitive => format!("|r| r.{}({label})", primitive_method(primitive)),
@@ -586,49 +592,43 @@ impl StructWriter<'_> {
         (min, read)
     }
 
-    /// The fewest bytes that a value takes in any version.
-    fn min_size(&self, ty: &Type) -> usize {
+    /// The fewest bytes that a value of `field`'s element takes, in any version that carries the field.
+    fn min_size(&self, ty: &Type, field: &Field) -> usize {
+        let carried = self.in_message(field.versions).unwrap_or(self.message.versions);
+        (carried.lo..=carried.hi)
+            .map(|version| self.min_size_in(ty, version, field.never_compact))
+            .min()
+            // An element of no bytes at all would let a count run free of the bytes that remain.
+            .map_or(1, |size| size.max(1))
+    }
+
+    fn min_size_in(&self, ty: &Type, version: i16, never_compact: bool) -> usize {
+        let only = Versions { lo: version, hi: version };
+        let flexible = self.message.flexible.is_some_and(|flexible| flexible.contains(only));
+        let compact = flexible && !never_compact;
         match ty {
             Type::Bool | Type::Int8 => 1,
             Type::Int16 | Type::Uint16 => 2,
             Type::Int32 | Type::Uint32 => 4,
             Type::Int64 | Type::Float64 => 8,
             Type::Uuid => 16,
-            Type::String => {
-                if self.carries_tags() {
-                    1
-                } else {
-                    2
-                }
-            }
-            Type::Bytes | Type::Records | Type::Array(_) => {
-                if self.carries_tags() {
-                    1
-                } else {
-                    4
-                }
-            }
+            Type::String | Type::Bytes | Type::Records | Type::Array(_) if compact => 1,
+            Type::String => 2,
+            Type::Bytes | Type::Records | Type::Array(_) => 4,
             Type::Struct(name) => {
                 let Some(item) = self.structs.iter().find(|item| item.name == *name) else {
                     panic!("{}: no structure {name}", self.root)
                 };
-                let always = |field: &&Field| {
-                    field.tagged.is_none() && field.versions.contains(self.message.versions)
+                let stands = |field: &&Field| {
+                    let tagged = field.tagged.is_some_and(|(_, tagged)| tagged.contains(only));
+                    field.versions.contains(only) && !tagged
                 };
-                let fields: usize = item
-                    .fields
-                    .iter()
-                    .filter(always)
-                    .map(|field| match field.ty {
-                        Type::Struct(_) if self.nullable(field).is_some() => 1,
-                        ref ty => self.min_size(ty),
-                    })
-                    .sum();
-                let tags = match self.message.flexible {
-                    Some(flexible) => usize::from(flexible.contains(self.message.versions)),
-                    None => 0,
+                let size = |field: &Field| match field.ty {
+                    Type::Struct(_) if self.nullable(field).is_some() => 1,
+                    ref ty => self.min_size_in(ty, version, field.never_compact),
                 };
-                (fields + tags).max(1)
+                let fields: usize = item.fields.iter().filter(stands).map(size).sum();
+                fields + usize::from(flexible)
             }
         }
     }

@@ -60,8 +60,8 @@ fn wrong_value(field: &'static str, expected: &'static str, found: &Value) -> Js
 
 /// What can stand in a field.
 pub(crate) trait JsonForm: Sized {
-    fn to_json(&self, version: i16) -> Value;
-    fn from_json(value: &Value, version: i16, field: &'static str) -> Result<Self, JsonError>;
+    fn to_value(&self, version: i16) -> Value;
+    fn from_value(value: &Value, version: i16, field: &'static str) -> Result<Self, JsonError>;
 }
 
 pub(crate) fn check_version<M: Message>(version: i16) -> Result<(), JsonError> {
@@ -78,7 +78,7 @@ pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
     pub(crate) fn put(&mut self, name: &str, value: &impl JsonForm, version: i16) {
-        self.0.insert(name.to_owned(), value.to_json(version));
+        self.0.insert(name.to_owned(), value.to_value(version));
     }
 
     pub(crate) fn finish(self) -> Value {
@@ -124,7 +124,7 @@ impl<'a> FieldsReader<'a> {
     ) -> Result<(), JsonError> {
         if let Some(value) = self.object.get(name) {
             self.taken.push(name);
-            *target = T::from_json(value, version, field)?;
+            *target = T::from_value(value, version, field)?;
         }
         Ok(())
     }
@@ -138,11 +138,11 @@ impl<'a> FieldsReader<'a> {
 }
 
 impl JsonForm for bool {
-    fn to_json(&self, _: i16) -> Value {
+    fn to_value(&self, _: i16) -> Value {
         Value::Bool(*self)
     }
 
-    fn from_json(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
+    fn from_value(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
         value.as_bool().ok_or_else(|| wrong_value(field, "true or false", value))
     }
 }
@@ -150,11 +150,11 @@ impl JsonForm for bool {
 macro_rules! integers {
     ($($type:ty: $expected:literal),*) => {$(
         impl JsonForm for $type {
-            fn to_json(&self, _: i16) -> Value {
+            fn to_value(&self, _: i16) -> Value {
                 Value::from(*self)
             }
 
-            fn from_json(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
+            fn from_value(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
                 value
                     .as_i64()
                     .and_then(|number| number.try_into().ok())
@@ -169,7 +169,7 @@ integers!(
 );
 
 impl JsonForm for f64 {
-    fn to_json(&self, _: i16) -> Value {
+    fn to_value(&self, _: i16) -> Value {
         match Number::from_f64(*self) {
             Some(number) => Value::Number(number),
             None if self.is_nan() => Value::from("NaN"),
@@ -178,7 +178,7 @@ impl JsonForm for f64 {
         }
     }
 
-    fn from_json(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
+    fn from_value(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
         match value.as_str() {
             Some("NaN") => Ok(f64::NAN),
             Some("Infinity") => Ok(f64::INFINITY),
@@ -189,32 +189,32 @@ impl JsonForm for f64 {
 }
 
 impl JsonForm for ErrorCode {
-    fn to_json(&self, version: i16) -> Value {
-        self.code().to_json(version)
+    fn to_value(&self, version: i16) -> Value {
+        self.code().to_value(version)
     }
 
-    fn from_json(value: &Value, version: i16, field: &'static str) -> Result<Self, JsonError> {
-        i16::from_json(value, version, field).map(ErrorCode::from_code)
+    fn from_value(value: &Value, version: i16, field: &'static str) -> Result<Self, JsonError> {
+        i16::from_value(value, version, field).map(ErrorCode::from_code)
     }
 }
 
 impl JsonForm for ByteString {
-    fn to_json(&self, _: i16) -> Value {
+    fn to_value(&self, _: i16) -> Value {
         Value::String(self.to_string())
     }
 
-    fn from_json(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
+    fn from_value(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
         let text = value.as_str().ok_or_else(|| wrong_value(field, "a string", value))?;
         Ok(ByteString::from(text))
     }
 }
 
 impl JsonForm for Bytes {
-    fn to_json(&self, _: i16) -> Value {
+    fn to_value(&self, _: i16) -> Value {
         Value::String(STANDARD.encode(self))
     }
 
-    fn from_json(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
+    fn from_value(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
         value
             .as_str()
             .and_then(|text| STANDARD.decode(text).ok())
@@ -224,11 +224,11 @@ impl JsonForm for Bytes {
 }
 
 impl JsonForm for Uuid {
-    fn to_json(&self, _: i16) -> Value {
+    fn to_value(&self, _: i16) -> Value {
         Value::String(self.to_string())
     }
 
-    fn from_json(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
+    fn from_value(value: &Value, _: i16, field: &'static str) -> Result<Self, JsonError> {
         value
             .as_str()
             .and_then(|text| text.parse().ok())
@@ -237,22 +237,25 @@ impl JsonForm for Uuid {
 }
 
 impl<T: JsonForm> JsonForm for Vec<T> {
-    fn to_json(&self, version: i16) -> Value {
-        Value::Array(self.iter().map(|item| item.to_json(version)).collect())
+    fn to_value(&self, version: i16) -> Value {
+        Value::Array(self.iter().map(|item| item.to_value(version)).collect())
     }
 
-    fn from_json(value: &Value, version: i16, field: &'static str) -> Result<Self, JsonError> {
+    fn from_value(value: &Value, version: i16, field: &'static str) -> Result<Self, JsonError> {
         let items = value.as_array().ok_or_else(|| wrong_value(field, "an array", value))?;
-        items.iter().map(|item| T::from_json(item, version, field)).collect()
+        items.iter().map(|item| T::from_value(item, version, field)).collect()
     }
 }
 
 impl<T: JsonForm> JsonForm for Option<T> {
-    fn to_json(&self, version: i16) -> Value {
-        self.as_ref().map_or(Value::Null, |value| value.to_json(version))
+    fn to_value(&self, version: i16) -> Value {
+        self.as_ref().map_or(Value::Null, |value| value.to_value(version))
     }
 
-    fn from_json(value: &Value, version: i16, field: &'static str) -> Result<Self, JsonError> {
-        if value.is_null() { Ok(None) } else { T::from_json(value, version, field).map(Some) }
+    fn from_value(value: &Value, version: i16, field: &'static str) -> Result<Self, JsonError> {
+        if value.is_null() { Ok(None) } else { T::from_value(value, version, field).map(Some) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,9 @@
 //!
 //! Written at build time from `schemas/*.msg`; `codegen/` holds the generator. The names are the schema's.
 
+// The generated code is written to be read, not typed: each field has its line, and each condition says what it guards.
+#![allow(clippy::derivable_impls, clippy::field_reassign_with_default, clippy::nonminimal_bool)]
+
 /// What the generated modules use.
 mod codec {
     pub(super) use bytes::Bytes;
@@ -32,3 +35,6 @@ pub trait Visitor {
 }
 
 include!(concat!(env!("OUT_DIR"), "/messages.rs"));
+
+#[cfg(test)]
+mod tests;

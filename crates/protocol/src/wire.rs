@@ -15,3 +15,6 @@ pub(crate) use self::{
     tags::TagWriter,
     write::{non_null, put_array, put_bytes, put_string},
 };
+
+#[cfg(test)]
+mod tests;
