@@ -66,7 +66,9 @@ impl Index {
             let max_timestamp_before = self.max_timestamp;
             self.entries.push(Entry { relative_offset, position, max_timestamp_before });
         }
-        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        if header.record_count > 0 {
+            self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        }
         self.covered = position + header.size_in_bytes() as u64;
     }
 

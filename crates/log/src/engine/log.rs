@@ -90,8 +90,8 @@ pub(super) struct State {
     pub(super) epochs: EpochCache,
     /// Names that are not durable yet.
     names: UnsyncedNames,
-    /// Counts truncations, so that a read knows that the bytes below it changed.
-    pub(super) truncations: u64,
+    /// Counts layout, so that a read knows that the bytes below it changed.
+    pub(super) layout: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl SegmentLog {
             tail_used: false,
             epochs: opened.epochs,
             names: UnsyncedNames::default(),
-            truncations: 0,
+            layout: 0,
         };
         Self {
             id,
@@ -693,7 +693,7 @@ impl SegmentLog {
         })?;
         let dropped = {
             let mut state = lock(&self.state);
-            state.truncations += 1;
+            state.layout += 1;
             let keep = state.segments.partition_point(|s| s.base_offset <= cut.segment);
             let dropped = state.segments.split_off(keep);
             if let Some(active) = state.segments.last() {

@@ -27,7 +27,11 @@ impl SegmentLog {
             Arc::clone(&state.config)
         };
         let mut report = MaintenanceReport::default();
-        let result = self.retain(now_ms, context.high_watermark(), &config, &mut report);
+        let mut result = self.retain(now_ms, context.high_watermark(), &config, &mut report);
+        if config.compact && result.is_ok() {
+            let compaction = self.compact(now_ms, context, &config);
+            result = compaction.map(|compaction| report.compaction = compaction);
+        }
         result.map_err(|error| self.poison_if_sync(error))?;
         self.release_idle();
         self.shared.space.maintain();
@@ -112,6 +116,7 @@ impl SegmentLog {
             }
             state.log_start = start;
             state.clean_up_to = state.clean_up_to.max(start);
+            state.layout += 1;
             state.segments.drain(..count).collect()
         };
         for segment in deleted {

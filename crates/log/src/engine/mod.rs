@@ -15,6 +15,7 @@
 //! only; the syncer never takes `writer`; no lock is held while a listener is called.
 
 mod checkpoint;
+mod compaction;
 mod epochs;
 mod index;
 mod log;

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use kavka_protocol::records::NO_TIMESTAMP;
+use kavka_protocol::records::{Decompressor, NO_TIMESTAMP, RecordError};
 
 use super::lock;
 use super::log::SegmentLog;
-use super::segment::{Access, ReadError, ReadRange, Scan, Segment, Verify};
-use crate::{LogError, Slice, TimestampOffset};
+use super::segment::{Access, ReadError, ReadRange, Scan, Scanned, Segment, Verify};
+use crate::{LogConfig, LogError, Slice, TimestampOffset};
 
 /// What a read found without touching a file.
 enum Start {
     Done(Slice),
     /// The segment to read first, its readable length, the base offset of the next one, and the
-    /// truncations so far.
+    /// layout that was seen.
     Segment {
         segment: Arc<Segment>,
         len: u64,
         next_base: Option<i64>,
-        truncations: u64,
+        layout: u64,
     },
 }
 
@@ -27,17 +27,17 @@ impl SegmentLog {
         let fs = &*self.shared.fs;
         let mut from = range.from;
         loop {
-            let (segment, len, next_base, truncations) = match self.start_read(from, &range)? {
+            let (segment, len, next_base, layout) = match self.start_read(from, &range)? {
                 Start::Done(slice) => return Ok(slice),
-                Start::Segment { segment, len, next_base, truncations } => {
-                    (segment, len, next_base, truncations)
+                Start::Segment { segment, len, next_base, layout } => {
+                    (segment, len, next_base, layout)
                 }
             };
             let interval = self.config().index_interval_bytes;
             let part = ReadRange { from, ..range };
             let result = segment.read(fs, &part, len, interval, access);
-            if lock(&self.state).truncations != truncations {
-                // The bytes were cut while they were read.
+            if lock(&self.state).layout != layout {
+                // The bytes were cut, deleted or replaced while they were read.
                 continue;
             }
             match (result?, next_base) {
@@ -73,7 +73,7 @@ impl SegmentLog {
             segment: Arc::clone(segment),
             len: segment.len(),
             next_base: state.segments.get(index + 1).map(|next| next.base_offset),
-            truncations: state.truncations,
+            layout: state.layout,
         })
     }
 
@@ -81,13 +81,54 @@ impl SegmentLog {
         &self,
         timestamp: i64,
     ) -> Result<Option<TimestampOffset>, LogError> {
-        let fs = &*self.shared.fs;
-        let (segments, log_start, config) = {
-            let state = lock(&self.state);
-            self.check_readable(&state)?;
-            (state.segments.clone(), state.log_start, Arc::clone(&state.config))
-        };
-        let interval = config.index_interval_bytes;
+        self.steady(|segments, log_start, config| {
+            self.search(segments, log_start, config, timestamp)
+        })
+    }
+
+    pub(super) fn max_timestamp(&self) -> Result<Option<TimestampOffset>, LogError> {
+        self.steady(|segments, log_start, config| {
+            let mut largest = NO_TIMESTAMP;
+            for segment in segments {
+                let newest =
+                    segment.max_timestamp(&*self.shared.fs, config.index_interval_bytes)?;
+                largest = largest.max(newest);
+            }
+            if largest == NO_TIMESTAMP {
+                return Ok(None);
+            }
+            self.search(segments, log_start, config, largest)
+        })
+    }
+
+    /// Looks at the segments, and again if they were cut, deleted or replaced meanwhile.
+    fn steady<R>(
+        &self,
+        look: impl Fn(&[Arc<Segment>], i64, &LogConfig) -> Result<R, LogError>,
+    ) -> Result<R, LogError> {
+        loop {
+            let (segments, log_start, config, layout) = {
+                let state = lock(&self.state);
+                self.check_readable(&state)?;
+                let config = Arc::clone(&state.config);
+                (state.segments.clone(), state.log_start, config, state.layout)
+            };
+            let result = look(&segments, log_start, &config);
+            if lock(&self.state).layout == layout {
+                return result;
+            }
+        }
+    }
+
+    fn search(
+        &self,
+        segments: &[Arc<Segment>],
+        log_start: i64,
+        config: &LogConfig,
+        timestamp: i64,
+    ) -> Result<Option<TimestampOffset>, LogError> {
+        let (fs, interval) = (&*self.shared.fs, config.index_interval_bytes);
+        let mut decompressor = None;
         for segment in segments {
             if segment.max_timestamp(fs, interval)? < timestamp {
                 continue;
@@ -96,17 +137,14 @@ impl SegmentLog {
             let file = segment.file(fs)?;
             let mut scan = Scan::new(&*file, &segment.path, position, segment.len());
             while let Some(batch) = scan.next(Verify::Crc)? {
-                let header = batch.header;
-                if header.max_timestamp < timestamp || header.last_offset() < log_start {
+                if batch.header.max_timestamp < timestamp || batch.header.last_offset() < log_start
+                {
                     continue;
                 }
-                let found =
-                    first_record(batch.bytes, log_start, timestamp, config.max_decompressed_bytes);
-                let found = found.map_err(|reason| LogError::Corrupt {
-                    file: segment.path.clone(),
-                    range: batch.position..batch.position + batch.bytes.len() as u64,
-                    reason,
-                })?;
+                let decompressor = decompressor
+                    .get_or_insert_with(|| Decompressor::new(config.max_decompressed_bytes));
+                let found = first_record(decompressor, &batch, log_start, timestamp)
+                    .map_err(|error| segment.corrupt(&batch, &error))?;
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -114,37 +152,24 @@ impl SegmentLog {
         }
         Ok(None)
     }
-
-    pub(super) fn max_timestamp(&self) -> Result<Option<TimestampOffset>, LogError> {
-        let (segments, interval) = {
-            let state = lock(&self.state);
-            self.check_readable(&state)?;
-            (state.segments.clone(), state.config.index_interval_bytes)
-        };
-        let mut largest = NO_TIMESTAMP;
-        for segment in segments {
-            largest = largest.max(segment.max_timestamp(&*self.shared.fs, interval)?);
-        }
-        if largest == NO_TIMESTAMP {
-            return Ok(None);
-        }
-        self.offset_for_timestamp(largest)
-    }
 }
 
 /// The first record of a batch at or after `offset` and `timestamp`.
 fn first_record(
-    batch: &[u8],
+    decompressor: &mut Decompressor,
+    batch: &Scanned<'_>,
     offset: i64,
     timestamp: i64,
-    max_decompressed_bytes: usize,
-) -> Result<Option<TimestampOffset>, String> {
-    let header =
-        kavka_protocol::records::BatchHeader::parse(batch).map_err(|error| error.to_string())?;
-    let _ = (timestamp, max_decompressed_bytes);
-    Ok(Some(TimestampOffset {
-        timestamp: header.max_timestamp,
-        offset: header.base_offset.max(offset),
-        leader_epoch: header.partition_leader_epoch,
-    }))
+) -> Result<Option<TimestampOffset>, RecordError> {
+    for record in decompressor.records(&batch.header, batch.bytes)? {
+        let record = record?;
+        if record.offset >= offset && record.timestamp >= timestamp {
+            return Ok(Some(TimestampOffset {
+                timestamp: record.timestamp,
+                offset: record.offset,
+                leader_epoch: batch.header.partition_leader_epoch,
+            }));
+        }
+    }
+    Ok(None)
 }

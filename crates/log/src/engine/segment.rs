@@ -78,6 +78,14 @@ impl Segment {
         segment
     }
 
+    /// For a file that compaction wrote.
+    pub(crate) fn compacted(dir: &Path, base_offset: i64, len: u64, index: Index) -> Self {
+        let segment = Self::new(dir, base_offset, len);
+        segment.max_timestamp.store(index.max_timestamp(), Ordering::Relaxed);
+        *lock(&segment.index) = Some(index);
+        segment
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.len.load(Ordering::Acquire)
     }
@@ -216,6 +224,22 @@ impl Segment {
         *lock(&self.file) = None;
     }
 
+    /// Opens the file and loads the index, so that who holds this segment can go on reading it when
+    /// another file has taken its name.
+    pub(crate) fn pin(&self, fs: &dyn Fs, interval: u32) -> Result<(), LogError> {
+        self.file(fs)?;
+        self.with_index(fs, self.len(), interval, |_| {})
+    }
+
+    /// The error for a batch of this segment that cannot be opened.
+    pub(crate) fn corrupt(&self, batch: &Scanned<'_>, error: &dyn std::fmt::Display) -> LogError {
+        LogError::Corrupt {
+            file: self.path.clone(),
+            range: batch.position..batch.position + batch.bytes.len() as u64,
+            reason: error.to_string(),
+        }
+    }
+
     /// Largest timestamp in the segment; −1 when no record has one.
     pub(crate) fn max_timestamp(&self, fs: &dyn Fs, interval: u32) -> Result<i64, LogError> {
         match self.max_timestamp.load(Ordering::Relaxed) {
@@ -320,7 +344,7 @@ impl Segment {
                 break;
             }
             verify_crc(&rest[..size])
-                .map_err(|error| self.corrupt(start + end as u64, size as u64, &error))?;
+                .map_err(|error| self.damaged(start + end as u64, size as u64, &error))?;
             end += size;
             next_offset = header.next_offset();
         }
@@ -382,7 +406,7 @@ impl Segment {
             .map_err(|bad| bad.into_corrupt(&self.path, len))
     }
 
-    fn corrupt(&self, position: u64, size: u64, error: &RecordError) -> LogError {
+    fn damaged(&self, position: u64, size: u64, error: &RecordError) -> LogError {
         LogError::Corrupt {
             file: self.path.clone(),
             range: position..position + size,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kavka_protocol::Uuid;
-use kavka_protocol::records::split_batches;
+use kavka_protocol::records::{BatchHeader, Decompressor, split_batches};
 
-use super::{Batch, Durable, payload};
+use super::{Batch, Durable, marker, payload};
 use crate::{
-    AppendOptions, Durability, LogConfig, LogError, LogId, LogStore, PartitionLog, UpTo,
-    slices_from,
+    AbortedTransaction, ActiveProducer, AppendOptions, Durability, LogConfig, LogError, LogId,
+    LogStore, MaintenanceContext, PartitionLog, UpTo, slices_from,
 };
 
 /// An engine under test, with an empty place to store things.
@@ -47,8 +47,14 @@ const CASES: &[(&str, Case)] = &[
     ("the_start_moves_up_and_stays", the_start_moves_up_and_stays),
     ("truncation_cuts_whole_batches", truncation_cuts_whole_batches),
     ("leader_epochs_have_ends", leader_epochs_have_ends),
+    ("records_are_found_by_time", records_are_found_by_time),
     ("snapshots_are_kept", snapshots_are_kept),
     ("retention_deletes_the_oldest", retention_deletes_the_oldest),
+    ("compaction_keeps_the_last_of_each_key", compaction_keeps_the_last_of_each_key),
+    ("compaction_removes_tombstones_later", compaction_removes_tombstones_later),
+    ("compaction_drops_aborted_records", compaction_drops_aborted_records),
+    ("compaction_keeps_last_sequences", compaction_keeps_last_sequences),
+    ("compaction_waits_for_the_lag", compaction_waits_for_the_lag),
     ("deleted_logs_are_gone", deleted_logs_are_gone),
     ("another_topic_id_is_another_log", another_topic_id_is_another_log),
     ("closed_logs_refuse", closed_logs_refuse),
@@ -276,6 +282,29 @@ fn leader_epochs_have_ends(engine: &mut dyn Engine) {
     assert_eq!(log.latest_epoch(), Some((4, 2)));
 }
 
+fn records_are_found_by_time(engine: &mut dyn Engine) {
+    let Open { log, .. } = open(engine, &id("t", 0, 1));
+    fill(&*log, 60);
+    // Timestamps equal offsets, except for one that is ahead of its time.
+    let batch = Batch::at(180).epoch(3).record(180, None, None).record(500, None, None);
+    append(&*log, batch.record(182, None, None).build());
+    append(&*log, payload(183, 3, 40, 9));
+    let find = |timestamp| {
+        let found = log.offset_for_timestamp(timestamp).expect("looks");
+        found.map(|found| (found.timestamp, found.offset))
+    };
+    for timestamp in 0..=180 {
+        assert_eq!(find(timestamp), Some((timestamp, timestamp)));
+    }
+    assert_eq!(find(181), Some((500, 181)));
+    assert_eq!(find(500), Some((500, 181)));
+    assert_eq!(find(501), None);
+    let max = log.max_timestamp().expect("looks").expect("is there");
+    assert_eq!((max.timestamp, max.offset, max.leader_epoch), (500, 181, 3));
+    log.advance_start(100).expect("moves");
+    assert_eq!(find(0), Some((100, 100)));
+}
+
 fn snapshots_are_kept(engine: &mut dyn Engine) {
     let Open { log, .. } = open(engine, &id("t", 0, 1));
     fill(&*log, 10);
@@ -319,6 +348,189 @@ fn retention_deletes_the_oldest(engine: &mut dyn Engine) {
     assert_eq!(read_all(&*log).expect("reads"), payload(300, 3, 40, 9));
 }
 
+/// Offset, key and value of every record, as text; control records are left out.
+fn records(log: &dyn PartitionLog) -> Vec<(i64, String, Option<String>)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut decompressor = Decompressor::new(1 << 20);
+    let mut all = Vec::new();
+    for slice in slices_from(log, log.log_start_offset(), 500) {
+        for batch in split_batches(&slice.expect("reads").into_bytes()) {
+            let (header, batch) = batch.expect("is a batch");
+            if header.is_control() {
+                continue;
+            }
+            for record in decompressor.records(&header, batch).expect("opens") {
+                let record = record.expect("is a record");
+                let key = record.key.map(text).unwrap_or_default();
+                all.push((record.offset, key, record.value.map(text)));
+            }
+        }
+    }
+    all
+}
+
+fn headers(log: &dyn PartitionLog) -> Vec<BatchHeader> {
+    let all = read_all(log).expect("reads");
+    split_batches(&all).map(|batch| batch.expect("is a batch").0).collect()
+}
+
+fn compacted() -> LogConfig {
+    LogConfig { compact: true, delete: false, delete_retention_ms: 1000, ..small_config() }
+}
+
+/// Appends many small batches, so that what is before them gets into sealed segments.
+fn pad(log: &dyn PartitionLog) -> i64 {
+    for _ in 0..40 {
+        let offset = log.log_end_offset();
+        append(log, Batch::at(offset).record(0, Some(b"pad"), Some(&[b'.'; 40])).build());
+    }
+    log.log_end_offset()
+}
+
+/// What the layer above knows of transactions.
+struct Known {
+    end: i64,
+    aborted: Vec<AbortedTransaction>,
+    producer: Option<(i64, ActiveProducer)>,
+}
+
+impl MaintenanceContext for Known {
+    fn high_watermark(&self) -> i64 {
+        self.end
+    }
+
+    fn aborted_transactions(&self, from: i64, up_to: i64) -> Vec<AbortedTransaction> {
+        let overlaps = |t: &&AbortedTransaction| t.last_offset >= from && t.first_offset < up_to;
+        self.aborted.iter().filter(overlaps).copied().collect()
+    }
+
+    fn active_producer(&self, producer_id: i64) -> Option<ActiveProducer> {
+        self.producer.filter(|&(id, _)| id == producer_id).map(|(_, producer)| producer)
+    }
+}
+
+fn compaction_keeps_the_last_of_each_key(engine: &mut dyn Engine) {
+    let Open { log, .. } = open(engine, &id("t", 0, 1));
+    log.set_config(compacted());
+    fill(&*log, 100);
+    let batch = Batch::at(300).record(0, None, Some(b"no key")).build();
+    append(&*log, batch);
+    let end = pad(&*log);
+    let before = records(&*log);
+    let size = log.size_bytes();
+    assert!(log.maintain(0, &UpTo(end)).expect("maintains").compaction.is_some());
+    assert!(log.maintain(0, &UpTo(end)).expect("maintains").compaction.is_none(), "all is clean");
+    assert_eq!(log.log_end_offset(), end);
+    assert!(log.size_bytes() < size / 2);
+    let after = records(&*log);
+    // Offsets and values stay; of each key the last one stays, and all of the active segment.
+    assert!(after.iter().all(|record| before.contains(record)));
+    for record in before.iter().filter(|record| !record.1.is_empty()) {
+        let last = before.iter().rfind(|other| other.1 == record.1).expect("is there");
+        assert!(after.contains(last), "{last:?}");
+    }
+    assert!(after.iter().all(|record| !record.1.is_empty()), "records without keys go");
+    assert_eq!(after.iter().filter(|record| record.0 < 300).count(), 7, "one of each key");
+    // Every offset can still be asked for.
+    for from in 0..end {
+        assert!(log.read(from, end, 1, true).expect("reads").next_offset > from);
+    }
+    restart(engine);
+    let log = open(engine, &id("t", 0, 1)).log;
+    assert_eq!(log.log_end_offset(), end);
+    assert_eq!(records(&*log), after);
+}
+
+fn compaction_removes_tombstones_later(engine: &mut dyn Engine) {
+    let Open { log, .. } = open(engine, &id("t", 0, 1));
+    log.set_config(compacted());
+    append(&*log, Batch::at(0).record(5, Some(b"a"), Some(b"1")).build());
+    append(
+        &*log,
+        Batch::at(1).record(7, Some(b"a"), None).record(8, Some(b"b"), Some(b"1")).build(),
+    );
+    let pass = |now: i64| {
+        let end = pad(&*log);
+        let report = log.maintain(now, &UpTo(end)).expect("maintains");
+        assert!(report.compaction.is_some());
+        let mut found = records(&*log);
+        found.retain(|record| record.1 != "pad");
+        found
+    };
+    let tombstone = (1, "a".to_owned(), None);
+    let value = (2, "b".to_owned(), Some("1".to_owned()));
+    assert_eq!(pass(10_000), [tombstone.clone(), value.clone()]);
+    assert_eq!(headers(&*log)[0].delete_horizon_ms(), Some(11_000));
+    let found = log.offset_for_timestamp(6).expect("looks").map(|found| found.timestamp);
+    assert_eq!(found, Some(7), "timestamps of records stay");
+    assert_eq!(pass(10_999), [tombstone, value.clone()]);
+    assert_eq!(pass(11_000), [value]);
+}
+
+fn compaction_drops_aborted_records(engine: &mut dyn Engine) {
+    let Open { log, .. } = open(engine, &id("t", 0, 1));
+    log.set_config(compacted());
+    let data = |offset, key: &[u8], value: &[u8]| {
+        Batch::at(offset).producer(5, 0, 0, true).record(0, Some(key), Some(value)).build()
+    };
+    append(&*log, Batch::at(0).record(0, Some(b"a"), Some(b"kept")).build());
+    append(&*log, data(1, b"a", b"aborted"));
+    append(&*log, marker(2, 5, 0, false, 0));
+    append(&*log, data(3, b"b", b"committed"));
+    append(&*log, marker(4, 5, 0, true, 0));
+    let pass = |now: i64| {
+        let end = pad(&*log);
+        let aborted = AbortedTransaction { producer_id: 5, first_offset: 1, last_offset: 2 };
+        let known = Known { end, aborted: vec![aborted], producer: None };
+        assert!(log.maintain(now, &known).expect("maintains").compaction.is_some());
+        let values = records(&*log).into_iter().filter(|record| record.1 != "pad");
+        let values: Vec<_> = values.filter_map(|record| record.2).collect();
+        assert_eq!(values, ["kept", "committed"]);
+        let markers = headers(&*log).into_iter().filter(BatchHeader::is_control);
+        markers.map(|header| header.base_offset).collect::<Vec<_>>()
+    };
+    assert_eq!(pass(0), [2, 4]);
+    assert_eq!(
+        pass(10),
+        [2, 4],
+        "the abort marker has nothing to abort any more: gets its horizon"
+    );
+    assert_eq!(pass(1010), [4], "the commit marker stays while its record does");
+}
+
+fn compaction_keeps_last_sequences(engine: &mut dyn Engine) {
+    let Open { log, .. } = open(engine, &id("t", 0, 1));
+    log.set_config(compacted());
+    for offset in 0..3 {
+        let batch = Batch::at(offset).producer(7, 1, offset as i32, false);
+        append(&*log, batch.record(0, Some(b"pad"), Some(b"v")).build());
+    }
+    let end = pad(&*log);
+    let last = ActiveProducer { last_data_offset: Some(2), producer_epoch: 1 };
+    let known = Known { end, aborted: vec![], producer: Some((7, last)) };
+    assert!(log.maintain(0, &known).expect("maintains").compaction.is_some());
+    let kept: Vec<_> = headers(&*log).into_iter().filter(|h| h.producer_id == 7).collect();
+    assert_eq!(kept.len(), 1);
+    assert_eq!((kept[0].last_offset(), kept[0].last_sequence(), kept[0].record_count), (2, 2, 0));
+}
+
+fn compaction_waits_for_the_lag(engine: &mut dyn Engine) {
+    let Open { log, .. } = open(engine, &id("t", 0, 1));
+    let ratio = LogConfig { min_cleanable_dirty_ratio: 1.0, ..compacted() };
+    log.set_config(ratio.clone());
+    fill(&*log, 100);
+    let end = log.log_end_offset();
+    let is_compacted =
+        |now: i64, up_to: i64| log.maintain(now, &UpTo(up_to)).expect("maintains").compaction;
+    assert_eq!(is_compacted(0, end), None, "too clean");
+    log.set_config(LogConfig { min_compaction_lag_ms: 1000, ..compacted() });
+    assert_eq!(is_compacted(900, end), None, "too young");
+    log.set_config(LogConfig { max_compaction_lag_ms: 1000, ..ratio });
+    assert_eq!(is_compacted(900, end), None, "not old enough");
+    assert_eq!(is_compacted(1100, 0), None, "not below the last stable offset");
+    assert!(is_compacted(1100, end).is_some());
+}
+
 fn deleted_logs_are_gone(engine: &mut dyn Engine) {
     let (a, b) = (id("t", 0, 1), id("t", 1, 1));
     let Open { log, .. } = open(engine, &a);
@@ -330,7 +542,7 @@ fn deleted_logs_are_gone(engine: &mut dyn Engine) {
     assert!(matches!(log.read(0, 1, 1, true), Err(LogError::Deleted { .. })));
     let result = log.append(payload(30, 1, 1, 1), AppendOptions::default());
     assert!(matches!(result, Err(LogError::Deleted { .. })));
-    assert_eq!(engine.store().list().expect("lists").contains(&a), false);
+    assert!(!engine.store().list().expect("lists").contains(&a));
     let Open { log, .. } = open(engine, &a);
     assert_eq!(log.log_end_offset(), 0);
     restart(engine);

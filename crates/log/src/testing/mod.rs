@@ -5,5 +5,5 @@ mod batches;
 pub mod conformance;
 mod listener;
 
-pub use batches::{Batch, payload};
+pub use batches::{Batch, marker, payload};
 pub use listener::Durable;
