@@ -73,6 +73,8 @@ class Confluent(Client):
                 "session.timeout.ms": session_timeout_ms,
                 "heartbeat.interval.ms": 500,
                 "partition.assignment.strategy": assignor,
+                # A commit that waits for a coordinator which is away ends after this long, not after the default of a minute.
+                "socket.timeout.ms": 10000,
                 **RECONNECT,
             }
         )

@@ -2,16 +2,18 @@
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from lib import clients, install
 from lib.broker import ApacheKafka, Kavka, Running
 from lib.checks import Report
 from lib.install import Missing
-from lib.paths import ROOT
+from lib.paths import LOGS, ROOT, RUN, WORK
 from suites import client, kcat, kill_loop, main_job, tools
 
 SUITES = ["kcat", *clients.KINDS, "tools", "kill-loop", "main-job"]
@@ -47,6 +49,7 @@ def main(argv):
     options = arguments(argv)
     # An interrupted run ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    remove_old_runs()
     report = Report()
     begun = time.monotonic()
     try:
@@ -84,7 +87,18 @@ def main(argv):
                 broker.close()
         print(f"     {suite}: {time.monotonic() - started:.0f} s", flush=True)
     print(f"{time.monotonic() - begun:.0f} s in all")
+    if report.failed:
+        print(f"logs of clients, loads and brokers: {LOGS}")
+    else:
+        shutil.rmtree(RUN, ignore_errors=True)
     return report.close()
+
+
+def remove_old_runs():
+    """Folders of failed runs that are over go when the next run starts."""
+    for folder in WORK.glob("run-*"):
+        if not Path(f"/proc/{folder.name.removeprefix('run-')}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def needs(suite):

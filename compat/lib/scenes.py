@@ -115,8 +115,15 @@ def check_contiguous(stored, topic):
             equal(offsets, list(range(len(offsets))), f"{topic}-{partition}: offsets")
 
 
-def check_assignment(assignments, partitions):
+def is_share(assignments, partitions):
     """Each member has something, no partition has two owners, none has none."""
-    owned = [p for a in assignments for p in a]
-    equal(sorted(owned), list(range(partitions)), f"partitions owned by {len(assignments)} members ({assignments})")
-    check(all(assignments), f"a member has no partition: {assignments}")
+    return all(assignments) and sorted(p for a in assignments for p in a) == list(range(partitions))
+
+
+def wait_shared(logs, partitions, timeout=45):
+    """Waits until the members that write these logs share the partitions."""
+    wait_until(
+        lambda: is_share([log.read().assignment for log in logs], partitions),
+        timeout,
+        lambda: f"{len(logs)} members share {partitions} partitions, disjoint and complete: {[log.assignment for log in logs]}",
+    )
