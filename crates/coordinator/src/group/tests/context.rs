@@ -117,7 +117,7 @@ impl Context {
     pub(super) fn loaded(config: GroupConfig, records: Vec<Record>) -> Self {
         let mut this = Self::with(config);
         this.log = (0..).zip(records).collect();
-        this.restart();
+        this.reload();
         this
     }
 
@@ -475,7 +475,7 @@ pub(super) fn sync(member_id: &str, generation: i32, shares: &[(&str, &str)]) ->
         generation,
         member_id: member_id.into(),
         instance_id: None,
-        protocol_type: Some("consumer".into()),
+        protocol_type: None,
         protocol_name: None,
         assignments: shares
             .iter()

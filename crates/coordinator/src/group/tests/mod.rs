@@ -5,3 +5,7 @@
 mod context;
 mod dynamic_members;
 mod invariants;
+mod loading;
+mod offsets;
+mod regressions;
+mod static_members;
