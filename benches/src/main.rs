@@ -2,7 +2,7 @@
 //!
 //! * [`scenario`]: what is measured, one file each.
 //! * [`connection`], [`admin`], [`group`], [`batch`]: speaking to a broker.
-//! * [`load`], [`process`], [`stats`]: watching it. [`report`]: the figures side by side.
+//! * [`load`], [`process`], [`stats`]: watching it. [`probe`]: the floor below. [`report`]: the figures side by side.
 //!
 //! **Invariant:** every error code of every answer is checked, and what a broker acknowledged is counted afterwards. A
 //! scenario that meets an error gives no figures, and the run fails at its end.
@@ -12,6 +12,7 @@ mod batch;
 mod connection;
 mod group;
 mod load;
+mod probe;
 mod process;
 mod report;
 mod scenario;

@@ -1,11 +1,6 @@
 //! Offset commits, each waited for: what one takes, next to a heartbeat and an fdatasync of the same turn, and what it costs.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::Write,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use kavka_protocol::{
@@ -24,11 +19,8 @@ use crate::{
     admin::{self, Topic},
     connection::{Connection, check},
     group::Membership,
-    stats::Latencies,
+    probe,
 };
-
-/// Bytes that the disk probe appends before each sync: about what the batch of a small commit takes.
-const PROBE_BYTES: usize = 200;
 
 /// Options of the scenario.
 #[derive(Debug, Clone, clap::Args)]
@@ -84,7 +76,7 @@ impl Scenario for Commit {
 
         let sync_us = match &options.data_dir {
             Some(folder) => {
-                let mut latencies = probe_disk(folder, duration)?;
+                let mut latencies = probe::append_and_sync(folder, duration)?;
                 let mut case = Case::new("append+fdatasync", &mut measurements);
                 let p50 = latencies.quantile_us(0.5);
                 case.add("p50", "us", p50);
@@ -259,31 +251,4 @@ pub(crate) fn committed_offsets(
             .map(|p| check(p.error_code, "OffsetFetch").map(|()| p.committed_offset))
             .collect()
     }
-}
-
-/// Appends a few bytes to a file and waits for the disk to have them, in a loop, as a log that syncs each commit must.
-fn probe_disk(folder: &Path, duration: Duration) -> anyhow::Result<Latencies> {
-    let path = folder.join(unique_name("fdatasync"));
-    let mut file = OpenOptions::new()
-        .create_new(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("cannot create {}", path.display()))?;
-    let latencies = sync_loop(&mut file, duration)
-        .with_context(|| format!("cannot write and sync {}", path.display()));
-    std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-    latencies
-}
-
-fn sync_loop(file: &mut File, duration: Duration) -> std::io::Result<Latencies> {
-    let bytes = [0x5a; PROBE_BYTES];
-    let mut latencies = Latencies::default();
-    let started = Instant::now();
-    while started.elapsed() < duration {
-        let before = Instant::now();
-        file.write_all(&bytes)?;
-        file.sync_data()?;
-        latencies.push(before.elapsed());
-    }
-    Ok(latencies)
 }

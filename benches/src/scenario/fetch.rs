@@ -15,11 +15,13 @@ use crate::{
     admin::{self, Topic},
     batch::Batch,
     connection::{Connection, check},
-    load,
+    load, probe,
 };
 
 /// The epoch of a request outside of any session, and of the one that ends a session (KIP-227).
 const NO_SESSION: i32 = -1;
+/// MiB that the probe of the floor writes.
+const FLOOR_MIB: usize = 512;
 
 /// Options of the scenario.
 #[derive(Debug, Clone, clap::Args)]
@@ -108,6 +110,9 @@ impl Scenario for Fetch {
         let topic = admin::wait_for_topic(&mut admin, &self.topic_name)?;
         let ends = admin::end_offsets(&mut admin, &topic)?;
         let connections = self.options.fetch_connections;
+        let floor = probe::loopback_write(FLOOR_MIB)?;
+        let mut case = Case::new("plain loopback write", &mut measurements);
+        case.add("cpu per MiB", "us", floor.as_secs_f64() * 1e6 / FLOOR_MIB as f64);
         for &max_bytes in &self.options.fetch_max_bytes {
             for &sessions in &self.options.fetch_sessions {
                 let readers = broker
