@@ -376,3 +376,41 @@ impl GroupValue {
             + members
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// What Apache Kafka 4.4 writes.
+    #[test]
+    fn bytes_are_those_of_kafka() {
+        let value = OffsetValue {
+            offset: 5,
+            leader_epoch: -1,
+            metadata: ByteString::new(),
+            commit_timestamp_ms: 1_000,
+            expire_timestamp_ms: None,
+            topic_id: Uuid::ZERO,
+        };
+        let encode = |value| {
+            let record =
+                Record::Offset { group: "g".into(), topic: "t".into(), partition: 0, value };
+            let (key, value) = record.encode().unwrap();
+            assert_eq!(Record::decode(Some(&key), value.as_ref()), record);
+            (key, value)
+        };
+        let (key, bytes) = encode(Some(value.clone()));
+        assert_eq!(&key[..], b"\0\x01\0\x01g\0\x01t\0\0\0\0");
+        let expected = b"\0\x04\0\0\0\0\0\0\0\x05\xff\xff\xff\xff\x01\0\0\0\0\0\0\x03\xe8\0";
+        assert_eq!(&bytes.unwrap()[..], expected);
+        let (_, bytes) = encode(Some(OffsetValue { expire_timestamp_ms: Some(9), ..value }));
+        let expected = b"\0\x01\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0\x03\xe8\0\0\0\0\0\0\0\x09";
+        assert_eq!(&bytes.unwrap()[..], expected);
+        assert_eq!(encode(None).1, None);
+
+        let group = Record::Group { group: "g".into(), value: None };
+        assert_eq!(&group.encode().unwrap().0[..], b"\0\x02\0\x01g");
+    }
+}
