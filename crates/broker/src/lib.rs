@@ -1,3 +1,33 @@
 //! The broker: listeners, connections, request handlers, partitions, timers.
+//!
+//! A thin shell: the group protocol is decided in [`kavka_coordinator`], bytes are kept by [`kavka_log`], topics by
+//! [`kavka_meta`], and what crosses the wire is [`kavka_protocol`]'s.
+//!
+//! * [`Broker::start`] opens a data directory and serves; [`RunningBroker::stop`] ends it cleanly.
+//! * `net`: sockets, framing, limits. `dispatch`: headers, versions. `api`: the table of APIs. `handlers`: one file for each.
+//! * `topics`, `partition`, `gate`: numbering, sequence checks, the high watermark and who waits for it.
+//! * `groups`: the shell around the group coordinator.
 
+mod api;
+mod authorizer;
+mod broker;
+mod clock;
 pub mod config;
+mod dispatch;
+mod fetch_session;
+mod gate;
+mod groups;
+mod handlers;
+mod internal_topics;
+mod leader_epochs;
+mod maintenance;
+mod net;
+mod partition;
+mod producer_ids;
+mod topic_changes;
+mod topics;
+
+pub use self::{
+    broker::{Broker, RunningBroker, StartError},
+    config::BrokerConfig,
+};

@@ -1,0 +1,287 @@
+//! The broker: what every handler reaches, how it starts and how it stops.
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use bytestring::ByteString;
+use kavka_coordinator::group::GroupConfig;
+use kavka_log::{LogError, LogStore, SegmentStore, StoreOptions, SyncPolicy};
+use kavka_meta::{ClusterMeta, EmbeddedMeta, MetaError, os_random};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+use tracing::{error, info};
+
+use crate::{
+    authorizer::{AllowAll, Authorizer},
+    clock::Clock,
+    config::{self, BrokerConfig},
+    dispatch::Dispatcher,
+    fetch_session::FetchSessions,
+    gate::Gate,
+    groups::Groups,
+    maintenance,
+    net::{Limits, Listener, budget::Budget},
+    partition::blocking,
+    producer_ids::ProducerIds,
+    topics::{self, Topics},
+};
+
+/// The folder of the partition logs, inside the data directory.
+const LOGS_DIR: &str = "logs";
+
+/// With the relaxed policy: a sync is also started when this much of a log is unsynced.
+const RELAXED_SYNC_BYTES: u64 = 64 << 20;
+
+/// Everything a request can reach.
+pub struct Broker {
+    pub(crate) config: BrokerConfig,
+    pub(crate) clock: Clock,
+    pub(crate) meta: Arc<dyn ClusterMeta>,
+    pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
+    pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) budget: Budget,
+    pub(crate) authorizer: Box<dyn Authorizer>,
+    /// Rises to 1 when the broker stops: parked requests end.
+    pub(crate) stopping: Gate,
+    /// What clients of each listener are told to connect to.
+    pub(crate) advertised: Vec<Advertised>,
+}
+
+/// What clients of one listener are told to connect to.
+#[derive(Clone, Debug)]
+pub(crate) struct Advertised {
+    /// `None`: the address the client has connected to.
+    pub(crate) host: Option<ByteString>,
+    pub(crate) port: u16,
+}
+
+/// A broker that serves.
+pub struct RunningBroker {
+    broker: Arc<Broker>,
+    store: Arc<dyn LogStore>,
+    addresses: Vec<SocketAddr>,
+    stopping: watch::Sender<bool>,
+    serving: JoinSet<()>,
+    background: JoinHandle<()>,
+}
+
+/// Why a broker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listener's address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// `host:port` as configured.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The data directory cannot be made.
+    #[error("cannot create the data directory {}: {source}", path.display())]
+    DataDir {
+        /// As configured.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The logs cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The metadata cannot be opened.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+}
+
+impl Broker {
+    /// Opens the data directory, binds the listener and serves.
+    ///
+    /// Must be called on a multi-threaded tokio runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing is left running.
+    pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
+        let clock = Clock::new();
+        let limits = Arc::new(Limits::of(&config.network));
+        let budget = Budget::new(limits.budget_bytes);
+        // Bound first: what is wrong with an address is known before anything is written.
+        let mut listeners = Vec::new();
+        let mut advertised = Vec::new();
+        for (number, listener) in config.network.listeners.iter().enumerate() {
+            let fail = |source| StartError::Listen {
+                address: format!("{}:{}", listener.host, listener.port),
+                source,
+            };
+            let bound = Listener::bind(listener, number, Arc::clone(&limits), budget.clone());
+            let bound = bound.await.map_err(fail)?;
+            let address = bound.local_addr().map_err(fail)?;
+            advertised.push(advertise(listener, address));
+            listeners.push((bound, address));
+        }
+
+        let opening = Opening::new(&config);
+        let (meta, store) = blocking(move || opening.open()).await?;
+        let broker_values = config.fixed.clone();
+        let node_id = config.node_id;
+        let topics = Topics::new(Arc::clone(&store), Arc::clone(&meta), move |image, topic| {
+            topics::resolve_config(image, topic, &broker_values, node_id)
+        });
+        let broker = Arc::new(Broker {
+            groups: Groups::new(group_config(&config), clock),
+            fetch_sessions: FetchSessions::new(config.fetch.session_slots),
+            producer_ids: ProducerIds::new(Arc::clone(&meta)),
+            advertised,
+            stopping: Gate::new(0),
+            authorizer: Box::new(AllowAll),
+            config,
+            clock,
+            meta,
+            topics,
+            budget,
+        });
+        let opened = Arc::clone(&broker);
+        blocking(move || opened.topics.reconcile()).await;
+        broker.groups.start(&broker.topics);
+
+        let (stopping, stopped) = watch::channel(false);
+        let background = tokio::spawn(maintenance::run(Arc::clone(&broker)));
+        let dispatcher: Arc<dyn Dispatcher> = Arc::new(Arc::clone(&broker));
+        let mut addresses = Vec::new();
+        let mut serving = JoinSet::new();
+        for (listener, address) in listeners {
+            addresses.push(address);
+            serving.spawn(listener.run(Arc::clone(&dispatcher), stopped.clone()));
+        }
+        Ok(RunningBroker { broker, store, addresses, stopping, serving, background })
+    }
+}
+
+fn advertise(listener: &config::Listener, address: SocketAddr) -> Advertised {
+    Advertised {
+        host: listener.advertised_host.as_deref().map(ByteString::from),
+        port: listener.advertised_port.filter(|port| *port != 0).unwrap_or(address.port()),
+    }
+}
+
+/// The coordinator's settings among the broker's.
+fn group_config(config: &BrokerConfig) -> GroupConfig {
+    let millis = |value: i32| Duration::from_millis(u64::try_from(value).unwrap_or(0));
+    let (group, offsets) = (&config.group, &config.offsets);
+    GroupConfig {
+        min_session_timeout: millis(group.min_session_timeout_ms),
+        max_session_timeout: millis(group.max_session_timeout_ms),
+        initial_rebalance_delay: millis(group.initial_rebalance_delay_ms),
+        max_size: group.max_size,
+        offset_metadata_max: offsets.metadata_max_bytes,
+        offsets_retention: Duration::from_millis(u64::try_from(offsets.retention_ms).unwrap_or(0)),
+        offsets_retention_check_interval: offsets.retention_check_interval,
+        ..GroupConfig::default()
+    }
+}
+
+/// The store's settings among the broker's.
+fn store_options(config: &BrokerConfig) -> StoreOptions {
+    let defaults = StoreOptions::default();
+    let sync_policy = match config.log.sync {
+        config::SyncPolicy::Always => SyncPolicy::Always,
+        config::SyncPolicy::Interval(every) => {
+            SyncPolicy::Interval { every, bytes: RELAXED_SYNC_BYTES }
+        }
+    };
+    StoreOptions {
+        sync_policy,
+        free_space_floor: config.log.disk_floor_bytes,
+        reserve_bytes: config.log.disk_reserve_bytes,
+        compaction_map_bytes: config.log.cleaner_dedupe_buffer_bytes,
+        ..defaults
+    }
+}
+
+/// What holds everything that survives the process.
+type Engines = (Arc<dyn ClusterMeta>, Arc<dyn LogStore>);
+
+/// What is opened on a thread that may block.
+struct Opening {
+    data_dir: PathBuf,
+    options: StoreOptions,
+}
+
+impl Opening {
+    fn new(config: &BrokerConfig) -> Self {
+        Self { data_dir: config.log.data_dir.clone(), options: store_options(config) }
+    }
+
+    fn open(self) -> Result<Engines, StartError> {
+        let data_dir = self.data_dir;
+        std::fs::create_dir_all(&data_dir)
+            .map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
+        let meta = EmbeddedMeta::open(&data_dir, os_random())?;
+        let store = SegmentStore::open_dir(data_dir.join(LOGS_DIR), self.options, Arc::new(fatal))?;
+        Ok((Arc::new(meta), Arc::new(store)))
+    }
+}
+
+/// A sync failed: nobody knows what is on the disk. The process ends, so that nothing is acknowledged that may not be there;
+/// the next start recovers what is.
+fn fatal(error: &LogError) {
+    error!("the disk failed, stopping at once: {error}");
+    std::process::exit(1);
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RunningBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningBroker").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl RunningBroker {
+    /// Where the first listener is.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// Where all listeners are, in the order of the configuration; at least one.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops cleanly: no more requests are read, answers under way leave, everything is synced, and the next start need not
+    /// look for damage.
+    ///
+    /// # Errors
+    /// A log could not be closed; what was acknowledged is there all the same.
+    pub async fn stop(mut self) -> Result<(), LogError> {
+        info!("stopping");
+        self.stopping.send_replace(true);
+        self.broker.stopping.advance(1);
+        self.broker.groups.stop();
+        while let Some(ended) = self.serving.join_next().await {
+            if let Err(failed) = ended
+                && let Ok(panic) = failed.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        self.background.abort();
+        let (broker, store) = (self.broker, self.store);
+        blocking(move || {
+            for topic in broker.topics.all() {
+                for partition in topic.online() {
+                    partition.maybe_snapshot(true)?;
+                }
+            }
+            store.close()
+        })
+        .await?;
+        info!("stopped");
+        Ok(())
+    }
+}

@@ -1,0 +1,357 @@
+//! One shard: the machine behind one partition of `__consumer_offsets`, its lock, its log and its parked requests.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use kavka_coordinator::group::{
+    Answer, Event, GroupConfig, GroupShard, Input, Record, Release, Reply, Request, RequestId,
+    append_error,
+};
+use kavka_log::{LogError, slices_from};
+use kavka_protocol::{
+    ErrorCode, Uuid,
+    records::{Decompressor, RecordError, split_bytes},
+};
+use tokio::sync::{oneshot, watch};
+use tracing::{debug, error, info, warn};
+
+use super::alarm::Alarm;
+use crate::{clock::Clock, partition::Partition};
+
+/// How much of the log is read at a time when a shard is loaded (`offsets.load.buffer.size`).
+const LOAD_CHUNK_BYTES: usize = 1 << 20;
+/// The most that one compressed batch of the topic may hold.
+const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
+/// How long a request waits for its shard to be loaded before it is told to come again. Loading is mostly much faster.
+const LOAD_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What all shards share.
+pub(super) struct ShardSettings {
+    pub(super) config: GroupConfig,
+    pub(super) clock: Clock,
+    pub(super) alarm: Arc<Alarm>,
+}
+
+pub(super) struct Shard {
+    index: usize,
+    /// `None` if its log is offline: then nobody is served.
+    partition: Option<Arc<Partition>>,
+    settings: Arc<ShardSettings>,
+    state: Mutex<State>,
+    serving: watch::Sender<bool>,
+}
+
+enum State {
+    Loading,
+    Serving(Box<Serving>),
+    Stopped,
+}
+
+struct Serving {
+    machine: GroupShard,
+    next_request: u64,
+    /// Requests whose reply is to come: joins and syncs.
+    parked: HashMap<RequestId, oneshot::Sender<Due>>,
+}
+
+/// A reply, and the offset up to which the log has to be durable before it may leave.
+struct Due {
+    reply: Reply,
+    durable: Option<i64>,
+}
+
+/// What became of a request under the lock.
+enum Outcome {
+    Answered(Due),
+    Parked(oneshot::Receiver<Due>),
+}
+
+impl Shard {
+    pub(super) fn new(
+        index: usize,
+        partition: Option<Arc<Partition>>,
+        settings: Arc<ShardSettings>,
+    ) -> Self {
+        let state = Mutex::new(State::Loading);
+        Self { index, partition, settings, state, serving: watch::Sender::new(false) }
+    }
+
+    /// Handles a request. See [`super::Groups::ask`].
+    pub(super) async fn ask(self: &Arc<Self>, request: Request) -> Reply {
+        let Some(partition) = &self.partition else {
+            return request.refuse(ErrorCode::NotCoordinator);
+        };
+        let outcome = match self.submit(partition, request) {
+            Ok(outcome) => outcome,
+            Err(request) => {
+                let mut serving = self.serving.subscribe();
+                let loaded = serving.wait_for(|serving| *serving);
+                // Either way the shard is asked again: it refuses by itself if it is still loading.
+                let _ = tokio::time::timeout(LOAD_PATIENCE, loaded).await;
+                match self.submit(partition, *request) {
+                    Ok(outcome) => outcome,
+                    Err(request) => return request.refuse(ErrorCode::CoordinatorLoadInProgress),
+                }
+            }
+        };
+        let due = match outcome {
+            Outcome::Answered(due) => due,
+            Outcome::Parked(reply) => match reply.await {
+                Ok(due) => due,
+                // Every parked request is answered before its sender is dropped; only a panic in between gets here.
+                Err(_) => panic!("{}: a parked request was forgotten", partition.id()),
+            },
+        };
+        match due.durable {
+            None => due.reply,
+            Some(offset) => match partition.durable(offset).await {
+                Ok(()) => due.reply,
+                Err(_) => due.reply.failed(append_error(ErrorCode::KafkaStorageError)),
+            },
+        }
+    }
+
+    /// Lets the machine handle the request; gives it back while the shard is loading.
+    fn submit(
+        self: &Arc<Self>,
+        partition: &Arc<Partition>,
+        request: Request,
+    ) -> Result<Outcome, Box<Request>> {
+        let mut state = self.lock();
+        let serving = match &mut *state {
+            State::Serving(serving) => serving,
+            State::Loading => return Err(Box::new(request)),
+            State::Stopped => {
+                let reply = request.refuse(ErrorCode::CoordinatorNotAvailable);
+                return Ok(Outcome::Answered(Due { reply, durable: None }));
+            }
+        };
+        serving.next_request += 1;
+        let id = RequestId(serving.next_request);
+        let mut own = self.step(partition, &mut state, Input::Request(id, request), Some(id));
+        if let Some(due) = own.take() {
+            return Ok(Outcome::Answered(due));
+        }
+        let (sender, receiver) = oneshot::channel();
+        match &mut *state {
+            State::Serving(serving) => {
+                serving.parked.insert(id, sender);
+            }
+            State::Loading | State::Stopped => {
+                unreachable!("a step that drops the machine answers its request")
+            }
+        }
+        Ok(Outcome::Parked(receiver))
+    }
+
+    /// One input: decide, append, apply, release. Returns the reply to `own`, if it has one already.
+    fn step(
+        self: &Arc<Self>,
+        partition: &Arc<Partition>,
+        state: &mut State,
+        input: Input,
+        own: Option<RequestId>,
+    ) -> Option<Due> {
+        let State::Serving(serving) = state else { return None };
+        let now = self.settings.clock.now();
+        let output = serving.machine.handle(now, input);
+
+        let mut failed = None;
+        if !output.records.is_empty() {
+            match append(partition, &output.records, now.wall_ms) {
+                Ok(base_offset) => {
+                    for (offset, record) in (base_offset..).zip(&output.records) {
+                        serving.machine.apply(offset, record);
+                    }
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        if failed.is_none() {
+            output.events.iter().for_each(log_event);
+        }
+        let durable = partition.log_end_offset();
+        let mut reply_to_own = None;
+        for Answer { request, reply, release } in output.answers {
+            let due = match &failed {
+                Some(code) => Due { reply: reply.failed(append_error(*code)), durable: None },
+                None => {
+                    let durable = (release == Release::Durable).then_some(durable);
+                    Due { reply, durable }
+                }
+            };
+            if own == Some(request) {
+                reply_to_own = Some(due);
+            } else {
+                serving.answer(request, due);
+            }
+        }
+        if let Some(code) = failed {
+            reply_to_own = self.drop_machine(state, append_error(code), own).or(reply_to_own);
+            self.reload();
+        } else {
+            self.settings.alarm.set(self.index, serving.machine.next_deadline());
+        }
+        reply_to_own
+    }
+
+    /// Answers everyone who is parked, and forgets the machine.
+    fn drop_machine(
+        &self,
+        state: &mut State,
+        error: ErrorCode,
+        own: Option<RequestId>,
+    ) -> Option<Due> {
+        let State::Serving(mut serving) = std::mem::replace(state, State::Loading) else {
+            return None;
+        };
+        self.serving.send_replace(false);
+        self.settings.alarm.set(self.index, None);
+        let output = serving.machine.handle(self.settings.clock.now(), Input::Unload { error });
+        let mut reply_to_own = None;
+        for Answer { request, reply, .. } in output.answers {
+            let due = Due { reply, durable: None };
+            if own == Some(request) {
+                reply_to_own = Some(due);
+            } else {
+                serving.answer(request, due);
+            }
+        }
+        assert!(serving.parked.is_empty(), "unloading answers every parked request");
+        reply_to_own
+    }
+
+    /// A deadline of the machine has come.
+    pub(super) fn deadline(self: &Arc<Self>) {
+        self.input(Input::Deadline);
+    }
+
+    pub(super) fn topic_deleted(self: &Arc<Self>, name: &str, topic_id: Uuid) {
+        self.input(Input::TopicDeleted { name: ByteString::from(name), topic_id });
+    }
+
+    fn input(self: &Arc<Self>, input: Input) {
+        if let Some(partition) = &self.partition {
+            self.step(partition, &mut self.lock(), input, None);
+        }
+    }
+
+    /// The broker stops: parked requests are answered, later ones refused.
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
+        self.drop_machine(&mut state, ErrorCode::CoordinatorNotAvailable, None);
+        *state = State::Stopped;
+    }
+
+    /// Replays the log into a new machine, and serves. Returns the number of records. Blocking.
+    pub(super) fn load(self: &Arc<Self>) -> u64 {
+        let Some(partition) = &self.partition else { return 0 };
+        let mut machine = GroupShard::new(self.settings.config.clone(), random_seed());
+        let records = match replay(partition, &mut machine) {
+            Ok(records) => records,
+            Err(damage) => {
+                error!("{}: cannot load; its groups are not served: {damage}", partition.id());
+                return 0;
+            }
+        };
+        let mut state = self.lock();
+        if !matches!(*state, State::Loading) {
+            return 0;
+        }
+        let serving = Serving { machine, next_request: 0, parked: HashMap::new() };
+        *state = State::Serving(Box::new(serving));
+        self.step(partition, &mut state, Input::Loaded, None);
+        drop(state);
+        self.serving.send_replace(true);
+        debug!("{}: loaded {records} records", partition.id());
+        records
+    }
+
+    /// Replays the log again, in the background.
+    fn reload(self: &Arc<Self>) {
+        let shard = Arc::clone(self);
+        tokio::task::spawn_blocking(move || shard.load());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        match self.state.lock() {
+            Ok(state) => state,
+            Err(_) => panic!("shard {}: an earlier step panicked", self.index),
+        }
+    }
+}
+
+impl Serving {
+    fn answer(&mut self, request: RequestId, due: Due) {
+        if let Some(sender) = self.parked.remove(&request) {
+            // The client may have gone; then nobody wants to know.
+            let _ = sender.send(due);
+        }
+    }
+}
+
+/// Appends the records as one batch; the offset of the first.
+fn append(partition: &Partition, records: &[Record], now_ms: i64) -> Result<i64, ErrorCode> {
+    let encoded: Result<Vec<_>, _> = records.iter().map(Record::encode).collect();
+    let encoded = encoded.map_err(|error| {
+        error!("{}: a record cannot be written: {error}", partition.id());
+        ErrorCode::UnknownServerError
+    })?;
+    partition.append_records(&encoded, now_ms).map_err(|error| {
+        warn!("{}: append failed: {error}", partition.id());
+        error.code()
+    })
+}
+
+/// Applies every record of the log; how many there were.
+fn replay(partition: &Partition, machine: &mut GroupShard) -> Result<u64, LogError> {
+    let log = partition.log();
+    let mut decompressor = Decompressor::new(MAX_DECOMPRESSED_BYTES);
+    let mut count = 0;
+    for slice in slices_from(&**log, log.log_start_offset(), LOAD_CHUNK_BYTES) {
+        for chunk in slice?.chunks {
+            if let Err(damage) = apply_chunk(chunk, &mut decompressor, machine, &mut count) {
+                // The bytes are what was written (the log checks that), so the writer's format is unknown to us.
+                warn!("{}: records left out: {damage}", partition.id());
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn apply_chunk(
+    chunk: Bytes,
+    decompressor: &mut Decompressor,
+    machine: &mut GroupShard,
+    count: &mut u64,
+) -> Result<(), RecordError> {
+    for batch in split_bytes(chunk) {
+        let (header, batch) = batch?;
+        if header.is_control() {
+            continue;
+        }
+        for record in decompressor.records_owned(&header, &batch)? {
+            let record = record?;
+            let decoded = Record::decode(record.key.as_ref(), record.value.as_ref());
+            machine.apply(record.offset, &decoded);
+            *count += 1;
+        }
+    }
+    Ok(())
+}
+
+/// A seed for the member ids of one shard. Two brokers, or two lives of one, must not hand out the same ones.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(std::time::SystemTime::now())
+}
+
+/// Group events, in the words of Kafka's own log.
+fn log_event(event: &Event) {
+    info!(target: "kavka::group", "{event}");
+}

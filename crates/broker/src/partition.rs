@@ -1,0 +1,275 @@
+//! One partition above its log: numbering, sequence checks, the high watermark, and who waits for it.
+//!
+//! The log below keeps bytes and says when they are durable; that offset *is* the high watermark, since there is one broker.
+//! Nothing above it is ever served: what a consumer has read survives every crash.
+//!
+//! Does not own parked requests (they wait at the [`Gate`]) nor the disk ([`kavka_log`]).
+
+mod append;
+mod producer_state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use kavka_log::{
+    ActiveProducer, LogConfig, LogError, LogId, LogListener, LogStore, MaintenanceContext,
+    MaintenanceReport, PartitionLog, Slice, slices_from,
+};
+use kavka_meta::config::topic::TopicConfig;
+use kavka_protocol::{ErrorCode, records::split_batches};
+use tracing::{error, info, warn};
+
+pub(crate) use self::append::{AppendError, Produced};
+use self::producer_state::ProducerStates;
+use crate::gate::{Closed, Gate};
+
+/// Bytes appended since the last snapshot of the producer state after which another one is taken, so that a restart after a
+/// crash reads little of the log.
+const SNAPSHOT_EVERY_BYTES: u64 = 8 << 20;
+/// How much of a log is read at a time to rebuild the producer state.
+const REPLAY_CHUNK_BYTES: usize = 1 << 20;
+
+/// A partition that this broker serves.
+pub(crate) struct Partition {
+    id: LogId,
+    leader_epoch: i32,
+    log: Arc<dyn PartitionLog>,
+    /// The high watermark.
+    gate: Arc<Gate>,
+    appender: Mutex<Appender>,
+    config: RwLock<Arc<TopicConfig>>,
+}
+
+/// What appends change, one at a time.
+#[derive(Debug, Default)]
+struct Appender {
+    producers: ProducerStates,
+    /// The size of the log when the producer state was last saved.
+    snapshot_at_bytes: u64,
+}
+
+/// The listener of the log: durable means visible.
+struct Durable(Arc<Gate>);
+
+impl LogListener for Durable {
+    fn durable(&self, up_to: i64) {
+        self.0.advance(up_to);
+    }
+
+    fn failed(&self, error: &LogError) {
+        error!("partition failed, its waiters are told: {error}");
+        self.0.close();
+    }
+}
+
+impl Partition {
+    /// Opens the log and rebuilds the producer state. Blocking.
+    ///
+    /// # Errors
+    /// What the log says; after [`LogError::Corrupt`] the partition is to be served as offline.
+    pub(crate) fn open(
+        store: &dyn LogStore,
+        id: LogId,
+        leader_epoch: i32,
+        config: Arc<TopicConfig>,
+        log_config: LogConfig,
+    ) -> Result<Partition, LogError> {
+        let gate = Arc::new(Gate::new(0));
+        let log = store.open(&id, log_config, Arc::new(Durable(Arc::clone(&gate))))?;
+        gate.advance(log.durable_end_offset());
+        let appender = Mutex::new(Appender {
+            producers: rebuild_producers(&*log)?,
+            snapshot_at_bytes: log.size_bytes(),
+        });
+        Ok(Partition { id, leader_epoch, log, gate, appender, config: RwLock::new(config) })
+    }
+
+    /// `topic-partition`, for people.
+    pub(crate) fn id(&self) -> &LogId {
+        &self.id
+    }
+
+    pub(crate) fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// The offset up to which consumers read.
+    pub(crate) fn high_watermark(&self) -> i64 {
+        self.gate.reached()
+    }
+
+    /// The offset below which no transaction is open.
+    pub(crate) fn last_stable_offset(&self) -> i64 {
+        self.high_watermark()
+    }
+
+    pub(crate) fn log_start_offset(&self) -> i64 {
+        self.log.log_start_offset()
+    }
+
+    pub(crate) fn log_end_offset(&self) -> i64 {
+        self.log.log_end_offset()
+    }
+
+    pub(crate) fn log(&self) -> &Arc<dyn PartitionLog> {
+        &self.log
+    }
+
+    /// Waits until everything below `offset` is durable.
+    pub(crate) async fn durable(&self, offset: i64) -> Result<(), Closed> {
+        self.gate.wait(offset).await
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    pub(crate) fn config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_config(&self, config: Arc<TopicConfig>, log_config: LogConfig) {
+        self.log.set_config(log_config);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Wakes everyone who waits here: the partition was deleted.
+    pub(crate) fn close_gate(&self) {
+        self.gate.close();
+    }
+
+    /// Reads whole batches up to `bound`, without blocking the calling thread on the disk.
+    pub(crate) async fn read(
+        &self,
+        from: i64,
+        bound: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Slice, LogError> {
+        if let Some(result) = self.log.try_read_cached(from, bound, max_bytes, at_least_one) {
+            return result;
+        }
+        let log = Arc::clone(&self.log);
+        blocking(move || log.read(from, bound, max_bytes, at_least_one)).await
+    }
+
+    /// Retention, compaction, snapshots of the producer state. Blocking.
+    pub(crate) fn maintain(
+        &self,
+        now_ms: i64,
+        producer_expiration_ms: i64,
+    ) -> Result<MaintenanceReport, LogError> {
+        self.appender().producers.expire(now_ms, producer_expiration_ms);
+        self.log.maintain(now_ms, &Maintenance(self))
+    }
+
+    /// Saves the producer state if enough was appended since the last time, or `force`. Blocking.
+    pub(crate) fn maybe_snapshot(&self, force: bool) -> Result<(), LogError> {
+        let (offset, snapshot) = {
+            let mut appender = self.appender();
+            let size = self.log.size_bytes();
+            let grown = size.saturating_sub(appender.snapshot_at_bytes);
+            if grown == 0 || (!force && grown < SNAPSHOT_EVERY_BYTES) {
+                return Ok(());
+            }
+            appender.snapshot_at_bytes = size;
+            (self.log.log_end_offset(), appender.producers.snapshot())
+        };
+        self.log.put_snapshot(offset, snapshot)
+    }
+
+    fn appender(&self) -> MutexGuard<'_, Appender> {
+        match self.appender.lock() {
+            Ok(appender) => appender,
+            Err(_) => panic!("{}: an append panicked; its state cannot be trusted", self.id),
+        }
+    }
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Partition({})", self.id)
+    }
+}
+
+/// Runs something that may wait for the disk on a thread that may.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => panic!("blocking work was cancelled: {cancelled}"),
+        },
+    }
+}
+
+/// The producer state as of the log end: the newest snapshot, and the batches after it.
+fn rebuild_producers(log: &dyn PartitionLog) -> Result<ProducerStates, LogError> {
+    let mut producers = ProducerStates::default();
+    let mut from = log.log_start_offset();
+    if let Some((offset, bytes)) = log.latest_snapshot()? {
+        match ProducerStates::from_snapshot(bytes) {
+            Some(state) => {
+                producers = state;
+                from = from.max(offset);
+            }
+            None => warn!("{}: producer snapshot at {offset} is of no known form", log.id()),
+        }
+    }
+    for slice in slices_from(log, from, REPLAY_CHUNK_BYTES) {
+        for chunk in slice?.chunks {
+            note_batches(log, &chunk, from, &mut producers);
+        }
+    }
+    Ok(producers)
+}
+
+fn note_batches(log: &dyn PartitionLog, chunk: &Bytes, from: i64, producers: &mut ProducerStates) {
+    for batch in split_batches(chunk) {
+        match batch {
+            // The batch that contains `from` may begin before it.
+            Ok((header, _)) if header.last_offset() >= from => producers.appended(&header),
+            Ok(_) => {}
+            Err(damage) => {
+                // The log verified these bytes when it opened; segments of older formats end up here.
+                info!("{}: batches left out of the producer state: {damage}", log.id());
+                break;
+            }
+        }
+    }
+}
+
+/// What compaction asks about this partition.
+struct Maintenance<'a>(&'a Partition);
+
+impl MaintenanceContext for Maintenance<'_> {
+    fn high_watermark(&self) -> i64 {
+        self.0.high_watermark()
+    }
+
+    fn last_stable_offset(&self) -> i64 {
+        self.0.last_stable_offset()
+    }
+
+    fn active_producer(&self, producer_id: i64) -> Option<ActiveProducer> {
+        let (producer_epoch, last_data_offset) = self.0.appender().producers.active(producer_id)?;
+        Some(ActiveProducer { last_data_offset, producer_epoch })
+    }
+}
+
+/// The error code that a client sees for an error of the log.
+pub(crate) fn log_error_code(error: &LogError) -> ErrorCode {
+    match error {
+        LogError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        LogError::Closed { .. } => ErrorCode::NotLeaderOrFollower,
+        LogError::Deleted { .. } => ErrorCode::UnknownTopicOrPartition,
+        LogError::InvalidAppend { .. } | LogError::AlreadyOpen { .. } => {
+            ErrorCode::UnknownServerError
+        }
+        LogError::Io { .. }
+        | LogError::Corrupt { .. }
+        | LogError::DiskFull { .. }
+        | LogError::Poisoned { .. }
+        | LogError::Locked { .. } => ErrorCode::KafkaStorageError,
+    }
+}

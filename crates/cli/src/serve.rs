@@ -1,0 +1,138 @@
+//! `kavka serve`: reads the configuration, runs the broker, stops it on a signal.
+//!
+//! Standard output has one line, once the broker serves: `listening on HOST:PORT`. Logs and hints go to standard error.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use kavka_broker::{
+    Broker,
+    config::{BrokerConfig, LoadOptions},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// Threads that may wait for the disk, beside those that serve.
+const MAX_BLOCKING_THREADS: usize = 32;
+
+/// What is logged, in the syntax of `tracing`: `info`, `warn,kavka::group=info`.
+const LOG_VARIABLE: &str = "KAVKA_LOG";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+
+    /// Where to keep everything [default: ./kavka-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// A configuration file: TOML, or Kafka's own if its name ends in .properties
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// A setting by its Kafka name, such as group.initial.rebalance.delay.ms=0; goes before environment and file
+    #[arg(short = 'X', value_name = "NAME=VALUE", value_parser = property)]
+    properties: Vec<(String, String)>,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+    let config = match load(args) {
+        Ok(config) => config,
+        Err(wrong) => {
+            error!("{wrong:#}");
+            return ExitCode::from(crate::USAGE);
+        }
+    };
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.worker_threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime
+        .enable_all()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_name("kavka")
+        .build();
+    let served = runtime
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(serve(config)));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            error!("{failed:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Flags before `-X` before environment before file before defaults.
+fn load(args: Args) -> anyhow::Result<BrokerConfig> {
+    let mut properties = args.properties;
+    if let Some(listen) = args.listen {
+        properties.push(("listeners".to_owned(), format!("PLAINTEXT://{listen}")));
+    }
+    if let Some(data_dir) = args.data_dir {
+        let data_dir = data_dir.into_os_string().into_string();
+        let data_dir =
+            data_dir.map_err(|name| anyhow::anyhow!("--data-dir {}: not UTF-8", name.display()))?;
+        properties.push(("log.dirs".to_owned(), data_dir));
+    }
+    let options = LoadOptions {
+        file: args.config.as_deref(),
+        properties,
+        env: std::env::vars(),
+        reserved_env: &[LOG_VARIABLE],
+    };
+    Ok(BrokerConfig::load(options)?)
+}
+
+async fn serve(config: BrokerConfig) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    let data_dir = config.log.data_dir.clone();
+
+    let broker = Broker::start(config).await?;
+    let address = broker.address();
+    announce(&address.to_string()).context("cannot write to standard output")?;
+    info!("storing in {}", data_dir.display());
+    info!("produce:  echo hello | kcat -b {address} -P -t demo");
+    info!("consume:  kcat -b {address} -G demo-group demo");
+
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => info!("SIGINT: stopping"),
+    }
+    tokio::select! {
+        stopped = broker.stop() => stopped.context("cannot close the logs"),
+        _ = terminate.recv() => Err(anyhow::anyhow!("second SIGTERM: stopped at once")),
+        _ = interrupt.recv() => Err(anyhow::anyhow!("second SIGINT: stopped at once")),
+    }
+}
+
+fn announce(address: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "listening on {address}")?;
+    stdout.flush()
+}
