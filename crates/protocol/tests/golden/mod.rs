@@ -25,6 +25,11 @@ pub(crate) fn text(name: &str) -> String {
     text
 }
 
+/// The JSON objects of one file, one a line.
+pub(crate) fn lines(name: &str) -> Vec<Value> {
+    text(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// One line of `messages.jsonl` or `malformed.jsonl`.
 pub(crate) struct Vector {
     /// Where it stands, and what it is: for what a failed test says.
@@ -40,11 +45,10 @@ pub(crate) struct Vector {
 
 /// The vectors of one file.
 pub(crate) fn vectors(name: &str) -> Vec<Vector> {
-    text(name).lines().enumerate().map(|(index, line)| vector(name, index, line)).collect()
+    lines(name).into_iter().enumerate().map(|(index, line)| vector(name, index, line)).collect()
 }
 
-fn vector(file: &str, index: usize, line: &str) -> Vector {
-    let line: Value = serde_json::from_str(line).unwrap();
+fn vector(file: &str, index: usize, line: Value) -> Vector {
     let name = line["name"].as_str().unwrap().to_owned();
     let version = i16::try_from(line["version"].as_i64().unwrap()).unwrap();
     let what = ["variant", "mutation"].iter().find_map(|key| line[key].as_str()).unwrap();

@@ -1,0 +1,5 @@
+//! libFuzzer over [`kavka_fuzz::response`]: a response, its API and version in front.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kavka_fuzz::response(data));
