@@ -4,6 +4,8 @@
 mod batches;
 pub mod conformance;
 mod listener;
+mod sim_fs;
 
 pub use batches::{Batch, marker, payload};
 pub use listener::Durable;
+pub use sim_fs::{FailPlan, Random, SimFs, Survival};
