@@ -16,6 +16,8 @@
 
 mod checkpoint;
 mod compaction;
+#[cfg(test)]
+mod crash_tests;
 mod epochs;
 mod index;
 mod log;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kavka_protocol::Uuid;
+use kavka_protocol::records::crc32;
 
 use super::checkpoint::{Checkpoint, CheckpointFile, RecoveryPoint};
 use super::epochs::EpochCache;
@@ -15,7 +16,7 @@ use super::metadata::{self, Metadata};
 use super::segment::{Bad, Scan, ScanError, Segment, Verify};
 use super::store::Shared;
 use super::{names, snapshot};
-use crate::fs::{OpenMode, read_full, write_full};
+use crate::fs::{File, OpenMode, read_full, write_full};
 use crate::{LogError, LogId, RecoveryInfo};
 
 /// Opens a partition directory, which may be absent.
@@ -296,7 +297,7 @@ fn scan_tail(
             }
             Ok(None) => break 0,
             Err(ScanError::Bad(bad, error)) => {
-                if !tail.last || (!tail.known && is_old_format(&*file, &bad)) {
+                if !tail.last || (!tail.known && is_old_format(&*file, &bad, len)) {
                     return Err(error);
                 }
                 break len - bad.position;
@@ -316,15 +317,26 @@ fn scan_tail(
     Ok(cut)
 }
 
-/// Whether bytes look like a message of magic 0 or 1, which cannot be read here and must not be
-/// taken for a torn tail in a directory that somebody else wrote.
-fn is_old_format(file: &dyn crate::fs::File, bad: &Bad) -> bool {
-    let mut head = [0; 17];
-    match read_full(file, &mut head, bad.position) {
-        Ok(17) => head[16] <= 1 && head[8..16].iter().any(|&byte| byte != 0),
-        _ => false,
+/// Whether a whole message of magic 0 or 1 is there, which cannot be read here and must not be taken
+/// for a torn tail in a directory that somebody else wrote.
+fn is_old_format(file: &dyn File, bad: &Bad, end: u64) -> bool {
+    let mut head = [0; OLD_HEADER];
+    let Ok(OLD_HEADER) = read_full(file, &mut head, bad.position) else { return false };
+    let [.., s0, s1, s2, s3, c0, c1, c2, c3, magic] = head;
+    let size = u64::from(u32::from_be_bytes([s0, s1, s2, s3]));
+    let crc = u32::from_be_bytes([c0, c1, c2, c3]);
+    // The checksum covers the message from the magic byte on.
+    let Some(covered) = size.checked_sub(4) else { return false };
+    if magic > 1 || covered > end - bad.position - (OLD_HEADER as u64 - 1) {
+        return false;
     }
+    let mut bytes = vec![0; usize::try_from(covered).unwrap_or(0)];
+    let read = read_full(file, &mut bytes, bad.position + OLD_HEADER as u64 - 1);
+    read.is_ok_and(|n| n == bytes.len()) && crc32(&bytes) == crc
 }
+
+/// Offset, size, checksum and magic of a message of magic 0 or 1.
+const OLD_HEADER: usize = 17;
 
 fn missing_segment(dir: &Path, recovery: &RecoveryPoint) -> LogError {
     LogError::Corrupt {

@@ -88,15 +88,7 @@ impl SegmentStore {
         on_fatal: OnFatal,
     ) -> Result<Self, LogError> {
         let root = root.into();
-        if let Err(error) = fs.list(&root) {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                return Err(LogError::io("list", &root, error));
-            }
-            fs.create_dir_all(&root).map_err(|error| LogError::io("create", &root, error))?;
-            if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                fs.sync_dir(parent).map_err(|error| LogError::io("sync", parent, error))?;
-            }
-        }
+        create_root(&*fs, &root)?;
         let guard = fs.lock_dir(&root).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => LogError::Locked { path: root.clone() },
             _ => LogError::io("lock", &root, error),
@@ -334,6 +326,26 @@ impl Shared {
             tracing::warn!("cannot remove the deleted {}: {error}", dir.display());
         }
     }
+}
+
+/// Creates the data directory and what is missing above it, durably: a name that a crash takes back
+/// takes everything below it along.
+fn create_root(fs: &dyn Fs, root: &Path) -> Result<(), LogError> {
+    let mut missing = Vec::new();
+    for dir in root.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
+        match fs.list(dir) {
+            Ok(_) => break,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => missing.push(dir),
+            Err(error) => return Err(LogError::io("list", dir, error)),
+        }
+    }
+    for dir in missing.into_iter().rev() {
+        fs.create_dir_all(dir).map_err(|error| LogError::io("create", dir, error))?;
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        fs.sync_dir(parent).map_err(|error| LogError::io("sync", parent, error))?;
+    }
+    Ok(())
 }
 
 /// A log as its users hold it.

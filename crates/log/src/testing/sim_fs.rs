@@ -430,7 +430,8 @@ impl Fs for SimFs {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.call(|world| {
             let ino = world.find(path)?;
-            world.file(ino)?;
+            let freed = world.file(ino)?.bytes.len() as u64;
+            world.free = world.free.saturating_add(freed);
             let (dir, name) = world.parent(path)?;
             world.dir(dir)?.change(vec![(name, None)]);
             Ok(())
