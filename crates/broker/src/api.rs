@@ -52,6 +52,8 @@ pub(crate) enum Operation {
     Delete = 6,
     Alter = 7,
     Describe = 8,
+    DescribeConfigs = 10,
+    AlterConfigs = 11,
     IdempotentWrite = 12,
 }
 
@@ -88,8 +90,11 @@ pub(crate) static APIS: &[Api] = apis! {
     DeleteRecords           0..=2  delete_records            Topic   Delete
     InitProducerId          0..=5  init_producer_id          Cluster IdempotentWrite
     OffsetForLeaderEpoch    2..=4  offset_for_leader_epoch   Topic   Describe
+    DescribeConfigs         1..=4  describe_configs          Named   DescribeConfigs
+    AlterConfigs            0..=2  alter_configs             Named   AlterConfigs
     CreatePartitions        0..=3  create_partitions         Topic   Alter
     DeleteGroups            0..=2  delete_groups             Group   Delete
+    IncrementalAlterConfigs 0..=1  incremental_alter_configs Named   AlterConfigs
     OffsetDelete            0..=0  offset_delete             Group   Delete
     DescribeCluster         0..=2  describe_cluster          Cluster Describe
     DescribeTopicPartitions 0..=0  describe_topic_partitions Topic   Describe

@@ -1,12 +1,13 @@
-//! Changes of topics: written to the metadata, then brought into effect here, then answered.
+//! Changes of topics and configs: written to the metadata, then brought into effect here, then answered.
 //!
 //! A change that has begun is finished also when the connection that asked for it is gone.
 
 use std::sync::Arc;
 
 use kavka_meta::{
-    ConfigMap, ConfigResource, MetaError, NewPartitions, NewTopic, Topic, TopicError, TopicRef,
-    config::BrokerValues,
+    AlterConfigsError, ConfigMap, ConfigResource, ConfigResourceType, MetaError, NewPartitions,
+    NewTopic, Topic, TopicError, TopicRef,
+    config::{BrokerValues, ConfigError},
 };
 use kavka_protocol::{ErrorCode, Uuid};
 use tracing::{error, info};
@@ -136,6 +137,32 @@ impl Broker {
             let changed = broker.meta.create_partitions(&requests)?;
             broker.topics.reconcile();
             Ok(changed)
+        }))
+        .await
+    }
+
+    /// Changes the configs of one resource, and brings them into effect on open logs.
+    ///
+    /// # Errors
+    /// See [`kavka_meta::ClusterMeta::alter_configs`].
+    pub(crate) async fn alter_configs(
+        self: &Arc<Self>,
+        resource: ConfigResource,
+        mut change: impl FnMut(&ConfigMap) -> Result<ConfigMap, ConfigError> + Send + 'static,
+    ) -> Result<(), AlterConfigsError> {
+        let broker = Arc::clone(self);
+        finish(blocking(move || {
+            broker.meta.alter_configs(&resource, &mut change)?;
+            info!("configs of {resource} were altered");
+            match resource.kind {
+                ConfigResourceType::Topic => {
+                    broker.topics.reconcile();
+                }
+                // The values that topics fall back to.
+                ConfigResourceType::Broker => broker.topics.reconfigure(),
+                ConfigResourceType::Group | ConfigResourceType::ClientMetrics => {}
+            }
+            Ok(())
         }))
         .await
     }

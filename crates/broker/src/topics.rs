@@ -126,6 +126,18 @@ impl Topics {
         Reconciled { removed }
     }
 
+    /// Hands every open partition its configuration anew: what topics fall back to has changed. Blocking.
+    pub(crate) fn reconfigure(&self) {
+        let _one_at_a_time = self.reconciling.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = self.meta.image();
+        for topic in self.index().by_id.values() {
+            let config = Arc::new((self.configure)(&image, &topic.topic));
+            for partition in topic.online() {
+                partition.set_config(Arc::clone(&config), log_config(&config));
+            }
+        }
+    }
+
     /// Opens the partitions that are not open yet; hands the configuration to those that are.
     fn open_topic(
         &self,
