@@ -52,7 +52,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct BrokerArgs {
-    /// Broker A, as HOST:PORT[,pid=N][,name=TEXT]
+    /// Broker A, as `HOST:PORT[,pid=N][,name=TEXT]`
     #[arg(long, visible_alias = "bootstrap", value_name = "BROKER")]
     a: Target,
     /// Process id of broker A, if not given with its address

@@ -1,6 +1,6 @@
 //! The primitives of the wire: big-endian integers, varints, strings, bytes, arrays, tagged fields.
 //!
-//! [`read`](self::read) takes them off a frame, [`write`](self::write) puts them onto one; neither knows any message.
+//! `read` takes them off a frame, `write` puts them onto one; neither knows any message.
 
 mod read;
 mod tags;
