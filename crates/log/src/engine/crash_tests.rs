@@ -31,7 +31,7 @@ fn config(compact: bool) -> LogConfig {
         segment_bytes: 1200,
         index_interval_bytes: 150,
         retention_ms: None,
-        retention_bytes: if compact { None } else { Some(5000) },
+        retention_bytes: if compact { None } else { Some(2500) },
         compact,
         delete: !compact,
         delete_retention_ms: 50,
@@ -132,6 +132,9 @@ impl Script {
                     .epoch(seed as i32)
                     .record(offset, Some(key.as_bytes()), None)
                     .build()
+            } else if i % 4 == 1 {
+                let key = format!("only at {offset}");
+                Batch::at(offset).record(offset, Some(key.as_bytes()), Some(b"value")).build()
             } else {
                 payload(offset, 1 + i % 3, 60, seed)
             };
@@ -201,9 +204,9 @@ impl Script {
         self.fill(&store, &*again, 3, 4)?;
         self.fill(&store, &*keyed, 14, 5)?;
         self.maintain(&*keyed, 1100)?;
-        self.fill(&store, &*log, 20, 6)?;
+        self.fill(&store, &*log, 40, 6)?;
         store.run_syncs();
-        self.truncate(&*log, log.log_end_offset() - 14)?;
+        self.truncate(&*log, log.log_end_offset() - 28)?;
         self.fill(&store, &*log, 7, 7)?;
         log.put_snapshot(log.log_end_offset(), Bytes::from_static(b"second"))?;
         self.maintain(&*log, 1000)?;
@@ -275,7 +278,14 @@ fn check(fs: &SimFs, promises: &BTreeMap<LogId, Promise>, what: &str) {
     for (id, seen) in &first {
         let compact = promises[id].compact;
         let log = store.open(id, config(compact), Arc::new(Durable::default())).unwrap();
-        assert_eq!(&look(&*log), seen, "{what}: {id}: opened twice");
+        let again = look(&*log);
+        // A start and a truncation that were never acknowledged may be undone by the second crash.
+        // What was served may not.
+        assert!(again.start <= seen.start, "{what}: {id}: opened twice");
+        assert!(again.end >= seen.end, "{what}: {id}: opened twice");
+        let served = &seen.bytes;
+        let kept = served.is_empty() || again.bytes.windows(served.len()).any(|w| w == served);
+        assert!(kept, "{what}: {id}: opened twice");
     }
     store.close().unwrap();
     assert!(!died.load(Ordering::Relaxed), "{what}");

@@ -138,6 +138,12 @@ fn adopt(shared: &Shared, id: &LogId, dir: &Path) -> Result<(), LogError> {
     sync_dir(shared, &shared.root)
 }
 
+fn sync_metadata(shared: &Shared, dir: &Path) -> Result<(), LogError> {
+    let path = dir.join(names::METADATA);
+    let synced = shared.fs.open(&path, OpenMode::Write).and_then(|file| file.sync_data());
+    synced.map_err(|error| LogError::io("sync", &path, error))
+}
+
 /// Finishes or forgets what a crash left half done.
 fn clean_up(shared: &Shared, dir: &Path, listed: &mut Listed) -> Result<(), LogError> {
     for name in &listed.worthless {
@@ -234,8 +240,11 @@ fn recover(
     if !info.clean {
         // What was found is synced before anybody sees it, since a second crash must not take
         // back what was served (KAFKA-10101).
+        // The process may have been killed before it synced the names of a new directory.
         snapshot::remove_beyond(fs, dir, end.offset)?;
+        sync_metadata(shared, dir)?;
         sync_dir(shared, dir)?;
+        sync_dir(shared, &shared.root)?;
         let epochs = epochs.entries_below(end.offset);
         checkpoint.write(fs, Checkpoint { log_start, recovery: end, clean_up_to, epochs })?;
         checkpoint.release();

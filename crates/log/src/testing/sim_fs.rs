@@ -28,7 +28,8 @@ pub struct SimFs {
 pub enum Survival {
     /// Only what was synced.
     Synced,
-    /// Everything, as when the process is killed and the machine goes on.
+    /// Everything, and what was not synced still is not: the process is killed and the machine
+    /// goes on.
     Everything,
     /// Some of the unsynced blocks of this size and some of the unsynced names.
     Some {
@@ -136,6 +137,9 @@ impl SimFs {
     /// A copy as the disk would be found after a crash at this moment.
     #[must_use]
     pub fn crash(&self, survival: Survival) -> SimFs {
+        if survival == Survival::Everything {
+            return self.fork();
+        }
         let world = self.lock();
         let mut random = Random(match survival {
             Survival::Some { seed, .. } => seed,
@@ -269,16 +273,10 @@ impl FileNode {
     }
 
     fn after_crash(&self, survival: Survival, random: &mut Random) -> Vec<u8> {
-        let (Survival::Synced | Survival::Everything) = survival else {
-            return self.some_of(survival, random);
-        };
-        if survival == Survival::Everything { self.bytes.clone() } else { self.synced.clone() }
-    }
-
-    fn some_of(&self, survival: Survival, random: &mut Random) -> Vec<u8> {
         let block = match survival {
+            Survival::Synced => return self.synced.clone(),
+            Survival::Everything => return self.bytes.clone(),
             Survival::Some { block, .. } => block,
-            _ => 512,
         };
         let mut bytes = self.synced.clone();
         for change in &self.pending {
