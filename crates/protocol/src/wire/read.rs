@@ -19,10 +19,12 @@ use crate::Uuid;
 /// # What is refused, and what is not
 /// Kafka's reader takes some bytes that no writer makes. Taken here too: any negative count or length for null, any byte but 0
 /// for true, any mark but a negative one for a present structure, varints longer than they need be, and **bytes after the
-/// end**: like Kafka, decoding a message leaves them unread, because stored records and embedded blobs of a newer version may
-/// carry them, and answers to the question whether they are an error differ. A caller that must refuse them asks
-/// [`Reader::remaining`]. Refused here though Kafka takes it: text that is not UTF-8 (Kafka replaces it), tags that are repeated or
-/// out of order, and a known tag whose size is not its value's, because these would not be written again as they came.
+/// end**. Kafka looks at those nowhere, neither behind a request or a response nor behind a stored record or an embedded blob, where
+/// a newer writer may have put them; so decoding a message leaves them unread, and a broker that answered otherwise would refuse
+/// what Kafka serves. A caller that must know asks [`Reader::remaining`].
+///
+/// Refused here though Kafka takes it: text that is not UTF-8 (Kafka replaces it), tags that are repeated or out of order, and a known
+/// tag whose size is not its value's. These would not be written again as they came.
 #[derive(Debug)]
 pub struct Reader {
     frame: Bytes,
