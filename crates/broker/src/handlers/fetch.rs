@@ -216,22 +216,51 @@ async fn read_one(
     Read { records, ..nothing }
 }
 
+/// Where a partition stood before a pass.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    high_watermark: i64,
+    /// The size of the log if all of it was visible, else 0.
+    size: u64,
+}
+
+impl Mark {
+    /// `size` has to be read first and the high watermark last: then whatever `size` counts was visible if the high watermark
+    /// is not behind the log end.
+    fn new(size: u64, log_end_offset: i64, high_watermark: i64) -> Self {
+        Self { high_watermark, size: if high_watermark >= log_end_offset { size } else { 0 } }
+    }
+
+    fn of(partition: &Partition) -> Self {
+        let size = partition.log().size_bytes();
+        let log_end_offset = partition.log_end_offset();
+        Self::new(size, log_end_offset, partition.high_watermark())
+    }
+
+    /// At least the bytes that have become visible since. What was appended and is not visible yet counts too, so this
+    /// tells when to look again, not what there is to see.
+    fn grown(&self, size: u64, high_watermark: i64) -> u64 {
+        if high_watermark <= self.high_watermark {
+            return 0;
+        }
+        // A log that shrank was cleaned meanwhile; there is no telling what came.
+        size.checked_sub(self.size).unwrap_or(u64::MAX)
+    }
+}
+
 /// Where the partitions stood before a pass.
 struct Seen {
-    marks: Vec<Option<(i64, u64)>>,
+    marks: Vec<Option<Mark>>,
 }
 
 impl Seen {
     fn of(sources: &[Source]) -> Self {
-        let mark = |source: &Source| {
-            let partition = source.partition.as_ref().ok()?;
-            Some((partition.high_watermark(), partition.log().size_bytes()))
-        };
+        let mark = |source: &Source| source.partition.as_deref().ok().map(Mark::of);
         Self { marks: sources.iter().map(mark).collect() }
     }
 
-    /// Waits until the partitions have become visible by at least `missing` more bytes, or one of them is gone: true. False if
-    /// the time is up before, or the broker stops.
+    /// Waits until `missing` more bytes may have become visible, or a partition is gone: true. False if the time is up before,
+    /// or the broker stops.
     async fn grown_by(
         &self,
         sources: &[Source],
@@ -242,21 +271,20 @@ impl Seen {
         let mut stopped = stopping.wait(1);
         let mut waits: Vec<Wait<'_>> = Vec::new();
         for (source, mark) in sources.iter().zip(&self.marks) {
-            if let (Ok(partition), Some((high_watermark, _))) = (&source.partition, mark) {
-                waits.push(partition.gate().wait(high_watermark + 1));
+            if let (Ok(partition), Some(mark)) = (&source.partition, mark) {
+                waits.push(partition.gate().wait(mark.high_watermark + 1));
             }
         }
         let grown = || {
-            let of_one =
-                |(source, mark): (&Source, &Option<(i64, u64)>)| match (&source.partition, mark) {
-                    (Ok(partition), Some((high_watermark, size)))
-                        if partition.high_watermark() > *high_watermark =>
-                    {
-                        partition.log().size_bytes().saturating_sub(*size)
-                    }
-                    _ => 0,
-                };
-            sources.iter().zip(&self.marks).map(of_one).sum::<u64>()
+            let of_one = |(source, mark): (&Source, &Option<Mark>)| match (&source.partition, mark)
+            {
+                (Ok(partition), Some(mark)) => {
+                    let high_watermark = partition.high_watermark();
+                    mark.grown(partition.log().size_bytes(), high_watermark)
+                }
+                _ => 0,
+            };
+            sources.iter().zip(&self.marks).map(of_one).fold(0, u64::saturating_add)
         };
         loop {
             let advanced = std::future::poll_fn(|cx| {
@@ -368,4 +396,25 @@ fn add(
 
 fn failure(error_code: ErrorCode) -> FetchResponse {
     FetchResponse { error_code, ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_appended_before_the_pass_and_visible_after_it_counts() {
+        // Two batches of 70 bytes; the pass comes between the append of the first and its sync, and sees nothing.
+        let mark = Mark::new(70, 1, 0);
+        assert!(mark.grown(70, 1) >= 70, "the first one became visible");
+        assert!(mark.grown(140, 2) >= 140, "both did");
+    }
+
+    #[test]
+    fn only_what_came_since_counts() {
+        let mark = Mark::new(70, 1, 1);
+        assert_eq!(mark.grown(140, 1), 0, "appended, not visible");
+        assert_eq!(mark.grown(140, 2), 70);
+        assert_eq!(mark.grown(60, 2), u64::MAX, "cleaned meanwhile: look again");
+    }
 }
