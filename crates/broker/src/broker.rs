@@ -125,9 +125,11 @@ impl Broker {
         let (meta, store) = blocking(move || opening.open()).await?;
         let broker_values = config.fixed.clone();
         let node_id = config.node_id;
-        let topics = Topics::new(Arc::clone(&store), Arc::clone(&meta), move |image, topic| {
+        let compaction = config.log.cleaner_enable;
+        let configure = move |image: &_, topic: &_| {
             topics::resolve_config(image, topic, &broker_values, node_id)
-        });
+        };
+        let topics = Topics::new(Arc::clone(&store), Arc::clone(&meta), compaction, configure);
         let broker = Arc::new(Broker {
             groups: Groups::new(group_config(&config), clock),
             fetch_sessions: FetchSessions::new(config.fetch.session_slots),

@@ -153,14 +153,24 @@ impl Partition {
         blocking(move || log.read(from, bound, max_bytes, at_least_one)).await
     }
 
-    /// Retention, compaction, snapshots of the producer state. Blocking.
-    pub(crate) fn maintain(
-        &self,
-        now_ms: i64,
-        producer_expiration_ms: i64,
-    ) -> Result<MaintenanceReport, LogError> {
-        self.appender().producers.expire(now_ms, producer_expiration_ms);
+    /// Retention and compaction. Blocking.
+    pub(crate) fn maintain(&self, now_ms: i64) -> Result<MaintenanceReport, LogError> {
         self.log.maintain(now_ms, &Maintenance(self))
+    }
+
+    /// When each producer that is remembered here last wrote, in milliseconds since 1970.
+    pub(crate) fn producers_last_seen_ms(&self) -> Vec<i64> {
+        self.appender().producers.last_seen_ms().collect()
+    }
+
+    /// How many producers are remembered here.
+    pub(crate) fn producer_count(&self) -> usize {
+        self.appender().producers.len()
+    }
+
+    /// Forgets producers that have not written after `cutoff_ms`.
+    pub(crate) fn forget_producers_idle_since(&self, cutoff_ms: i64) {
+        self.appender().producers.forget_idle_since(cutoff_ms);
     }
 
     /// Saves the producer state if enough was appended since the last time, or `force`. Blocking.
@@ -228,7 +238,9 @@ fn note_batches(log: &dyn PartitionLog, chunk: &Bytes, from: i64, producers: &mu
     for batch in split_batches(chunk) {
         match batch {
             // The batch that contains `from` may begin before it.
-            Ok((header, _)) if header.last_offset() >= from => producers.appended(&header),
+            Ok((header, _)) if header.last_offset() >= from => {
+                producers.appended(&header, header.max_timestamp);
+            }
             Ok(_) => {}
             Err(damage) => {
                 // The log verified these bytes when it opened; segments of older formats end up here.

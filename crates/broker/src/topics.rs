@@ -58,6 +58,8 @@ pub(crate) struct Topics {
     store: Arc<dyn LogStore>,
     meta: Arc<dyn ClusterMeta>,
     configure: Box<Configure>,
+    /// `log.cleaner.enable`.
+    compaction: bool,
     index: RwLock<Arc<Index>>,
     /// Held while the index is brought in line with the metadata.
     reconciling: Mutex<()>,
@@ -73,12 +75,14 @@ impl Topics {
     pub(crate) fn new(
         store: Arc<dyn LogStore>,
         meta: Arc<dyn ClusterMeta>,
+        compaction: bool,
         configure: impl Fn(&MetadataImage, &Topic) -> TopicConfig + Send + Sync + 'static,
     ) -> Self {
         Self {
             store,
             meta,
             configure: Box::new(configure),
+            compaction,
             index: RwLock::default(),
             reconciling: Mutex::default(),
         }
@@ -133,7 +137,7 @@ impl Topics {
         for topic in self.index().by_id.values() {
             let config = Arc::new((self.configure)(&image, &topic.topic));
             for partition in topic.online() {
-                partition.set_config(Arc::clone(&config), log_config(&config));
+                partition.set_config(Arc::clone(&config), self.log_config(&config));
             }
         }
     }
@@ -147,7 +151,7 @@ impl Topics {
     ) -> TopicPartitions {
         let config = Arc::new((self.configure)(image, topic));
         let open = |index: i32| {
-            let log_config = log_config(&config);
+            let log_config = self.log_config(&config);
             let known = known.and_then(|known| known.partitions.get(index as usize));
             if let Some(known) = known {
                 if let Ok(partition) = known {
@@ -164,6 +168,29 @@ impl Topics {
         TopicPartitions {
             topic: Arc::clone(topic),
             partitions: (0..topic.partitions).map(open).collect(),
+        }
+    }
+
+    /// The part of a topic's configuration that its logs follow.
+    fn log_config(&self, config: &TopicConfig) -> LogConfig {
+        let positive = |value: i64| u64::try_from(value).unwrap_or(0);
+        let limit = |value: i64| u64::try_from(value).ok();
+        LogConfig {
+            segment_bytes: u32::try_from(config.segment_bytes).unwrap_or(0),
+            segment_ms: positive(config.segment_ms),
+            segment_jitter_ms: positive(config.segment_jitter_ms),
+            index_interval_bytes: u32::try_from(config.index_interval_bytes).unwrap_or(0),
+            retention_ms: limit(config.retention_ms),
+            retention_bytes: limit(config.retention_bytes),
+            delete: config.cleanup_policy.delete,
+            compact: config.cleanup_policy.compact && self.compaction,
+            min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
+            min_compaction_lag_ms: positive(config.min_compaction_lag_ms),
+            max_compaction_lag_ms: positive(config.max_compaction_lag_ms),
+            delete_retention_ms: positive(config.delete_retention_ms),
+            max_decompressed_bytes: usize::try_from(config.max_decompressed_message_bytes)
+                .unwrap_or(0),
+            ..LogConfig::default()
         }
     }
 
@@ -199,26 +226,4 @@ pub(crate) fn resolve_config(
         TopicConfig::resolve(&ConfigMap::new(), &BrokerValues::none())
             .unwrap_or_else(|invalid| unreachable!("defaults are valid: {invalid}"))
     })
-}
-
-/// The part of a topic's configuration that its logs follow.
-fn log_config(config: &TopicConfig) -> LogConfig {
-    let positive = |value: i64| u64::try_from(value).unwrap_or(0);
-    let limit = |value: i64| u64::try_from(value).ok();
-    LogConfig {
-        segment_bytes: u32::try_from(config.segment_bytes).unwrap_or(0),
-        segment_ms: positive(config.segment_ms),
-        segment_jitter_ms: positive(config.segment_jitter_ms),
-        index_interval_bytes: u32::try_from(config.index_interval_bytes).unwrap_or(0),
-        retention_ms: limit(config.retention_ms),
-        retention_bytes: limit(config.retention_bytes),
-        delete: config.cleanup_policy.delete,
-        compact: config.cleanup_policy.compact,
-        min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
-        min_compaction_lag_ms: positive(config.min_compaction_lag_ms),
-        max_compaction_lag_ms: positive(config.max_compaction_lag_ms),
-        delete_retention_ms: positive(config.delete_retention_ms),
-        max_decompressed_bytes: usize::try_from(config.max_decompressed_message_bytes).unwrap_or(0),
-        ..LogConfig::default()
-    }
 }

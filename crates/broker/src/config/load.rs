@@ -15,7 +15,7 @@ use super::listener::{Endpoint, Listener, clash};
 use super::table::{BROKER_CONFIGS, documentation, find_setting};
 use super::{
     BrokerConfig, FetchConfig, GroupConfig, LogConfig, NetworkConfig, OffsetsConfig, SyncPolicy,
-    TopicsConfig, TransactionConfig,
+    TopicsConfig,
 };
 
 /// Everything settings are taken from.
@@ -177,7 +177,6 @@ impl Settings {
     fn check_together(&mut self) -> Result<(), ConfigError> {
         self.check_order("group.min.session.timeout.ms", "group.max.session.timeout.ms")?;
         self.check_order("socket.request.max.bytes", "kavka.budget.bytes")?;
-        self.check_order("kavka.connection.preauth.max.bytes", "socket.request.max.bytes")?;
         self.check_order(
             "kavka.group.member.max.metadata.bytes",
             "kavka.group.max.metadata.bytes",
@@ -290,7 +289,6 @@ impl Settings {
             network: NetworkConfig {
                 listeners,
                 max_request_bytes: self.size("socket.request.max.bytes"),
-                preauth_max_request_bytes: self.size("kavka.connection.preauth.max.bytes"),
                 budget_bytes,
                 max_in_flight: self.size("kavka.connection.max.in.flight"),
                 send_buffer_bytes: self.positive("socket.send.buffer.bytes"),
@@ -303,7 +301,6 @@ impl Settings {
                 idle_timeout: self
                     .positive("connections.max.idle.ms")
                     .map(|_| self.millis("connections.max.idle.ms")),
-                request_timeout: self.millis("request.timeout.ms"),
                 first_frame_timeout: self.millis("kavka.connection.first.frame.timeout.ms"),
                 frame_min_rate: self.rate("kavka.connection.frame.min.rate"),
                 frame_grace: self.millis("kavka.connection.frame.grace.ms"),
@@ -355,20 +352,7 @@ impl Settings {
                 commit_timeout: self.millis("offsets.commit.timeout.ms"),
                 load_buffer_bytes: self.size("offsets.load.buffer.size"),
                 topic_partitions: self.int("offsets.topic.num.partitions"),
-                topic_replication_factor: self.short("offsets.topic.replication.factor"),
                 topic_segment_bytes: self.int("offsets.topic.segment.bytes"),
-            },
-            transaction: TransactionConfig {
-                max_timeout_ms: self.int("transaction.max.timeout.ms"),
-                transactional_id_expiration_ms: self.int("transactional.id.expiration.ms"),
-                abort_check_interval: self
-                    .millis("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
-                expiration_check_interval: self
-                    .millis("transaction.remove.expired.transaction.cleanup.interval.ms"),
-                load_buffer_bytes: self.size("transaction.state.log.load.buffer.size"),
-                topic_partitions: self.int("transaction.state.log.num.partitions"),
-                topic_replication_factor: self.short("transaction.state.log.replication.factor"),
-                topic_segment_bytes: self.int("transaction.state.log.segment.bytes"),
             },
             fixed,
             warnings: self.warnings,

@@ -56,8 +56,6 @@ pub struct BrokerConfig {
     pub group: GroupConfig,
     /// Committed offsets.
     pub offsets: OffsetsConfig,
-    /// Transactions. **Not honoured yet.**
-    pub transaction: TransactionConfig,
     /// Every setting that was made, as text. Topic configs ([`kavka_meta::config::topic::TopicConfig`]) and group configs
     /// ([`kavka_meta::config::group::ConsumerGroupConfig`]) resolve their defaults from here, as
     /// [`kavka_meta::config::BrokerValues::fixed`].
@@ -73,8 +71,6 @@ pub struct NetworkConfig {
     pub listeners: Vec<Listener>,
     /// `socket.request.max.bytes`: the largest request.
     pub max_request_bytes: usize,
-    /// `kavka.connection.preauth.max.bytes`: the largest request before authentication.
-    pub preauth_max_request_bytes: usize,
     /// `kavka.budget.bytes`: all requests and responses together; at least `max_request_bytes`.
     pub budget_bytes: usize,
     /// `kavka.connection.max.in.flight`: requests of one connection worked on at the same time.
@@ -95,8 +91,6 @@ pub struct NetworkConfig {
     pub max_connection_rate: u32,
     /// `connections.max.idle.ms`; `None`: never.
     pub idle_timeout: Option<Duration>,
-    /// `request.timeout.ms`.
-    pub request_timeout: Duration,
     /// `kavka.connection.first.frame.timeout.ms`.
     pub first_frame_timeout: Duration,
     /// `kavka.connection.frame.min.rate`, in bytes per second; 0: no limit.
@@ -205,30 +199,7 @@ pub struct OffsetsConfig {
     pub load_buffer_bytes: usize,
     /// `offsets.topic.num.partitions`.
     pub topic_partitions: i32,
-    /// `offsets.topic.replication.factor`.
-    pub topic_replication_factor: i16,
     /// `offsets.topic.segment.bytes`.
-    pub topic_segment_bytes: i32,
-}
-
-/// Transactions and their topic. **Not honoured yet:** read and checked, for when there are transactions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransactionConfig {
-    /// `transaction.max.timeout.ms`.
-    pub max_timeout_ms: i32,
-    /// `transactional.id.expiration.ms`.
-    pub transactional_id_expiration_ms: i32,
-    /// `transaction.abort.timed.out.transaction.cleanup.interval.ms`.
-    pub abort_check_interval: Duration,
-    /// `transaction.remove.expired.transaction.cleanup.interval.ms`.
-    pub expiration_check_interval: Duration,
-    /// `transaction.state.log.load.buffer.size`.
-    pub load_buffer_bytes: usize,
-    /// `transaction.state.log.num.partitions`.
-    pub topic_partitions: i32,
-    /// `transaction.state.log.replication.factor`.
-    pub topic_replication_factor: i16,
-    /// `transaction.state.log.segment.bytes`.
     pub topic_segment_bytes: i32,
 }
 

@@ -20,6 +20,8 @@ const LZ4_LEVEL: &str = "Without effect: the LZ4 library of Kavka has one level.
 const NO_ACLS: &str = "There is no authorizer yet; without one, everybody may do everything.";
 const NO_CHECKPOINTS: &str = "Without effect: what Kafka checkpoints, Kavka stores durably at once or finds again by reading the log.";
 const NO_CODE: &str = "Kavka loads no code that a setting names.";
+const NO_DELAY: &str = "Without effect: the files of a removed segment are unlinked at once.";
+const NO_PREALLOCATION: &str = "Without effect: segment files grow as they are written.";
 const NO_PURGATORY: &str =
     "Without effect: requests that wait are dropped as soon as they are answered.";
 const NO_SHARE: &str = "Without effect: there are no share groups yet.";
@@ -38,7 +40,10 @@ const OWN_BUDGET: &str =
     "Without effect: kavka.budget.bytes bounds the memory of requests and responses.";
 const OWN_CLEANER: &str =
     "Without effect: the compaction reads and writes whole batches at its own pace.";
+const OWN_INDEX: &str =
+    "Without effect: an index has as many entries as log.index.interval.bytes asks for.";
 const OWN_METRICS: &str = "Without effect: Kavka has metrics of its own.";
+const OWN_SYNC: &str = "Without effect: kavka.sync.policy decides for all topics; by default nothing is acknowledged before it is on disk.";
 const OWN_THREADS: &str = "Without effect: requests are handled on the threads that read them, see kavka.worker.threads; background work sizes itself.";
 const REMOVED: &str = "Removed from Kafka; take it out.";
 const ZOOKEEPER: &str = "Belongs to Kafka with ZooKeeper; take it out.";
@@ -195,7 +200,6 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     ConfigDef::new("kavka.connection.frame.grace.ms", Int, Some("10000"), Valid::AtLeast(1), "How long, in milliseconds, a request may arrive slower than kavka.connection.frame.min.rate."),
     ConfigDef::new("kavka.connection.frame.min.rate", Int, Some("4096"), Valid::AtLeast(0), "A connection is closed when, after the grace, a request arrives at fewer bytes per second than this."),
     ConfigDef::new("kavka.connection.max.in.flight", Int, Some("5"), Valid::Between(1, 1000), "How many requests of one connection are worked on at the same time; further ones are not read."),
-    ConfigDef::new("kavka.connection.preauth.max.bytes", Int, Some("65536"), Valid::AtLeast(512), "The largest request in bytes on a connection that has yet to authenticate."),
     ConfigDef::new("kavka.connection.slow.reader.budget.percent", Int, Some("50"), Valid::Between(1, 100), "Slow readers are closed only while more than this part of kavka.budget.bytes is in use."),
     ConfigDef::new("kavka.connection.slow.reader.timeout.ms", Int, Some("30000"), Valid::AtLeast(1), "A client that takes nothing of its response for this many milliseconds may be closed, the one with the largest response first."),
     ConfigDef::new("kavka.disk.floor.bytes", Long, Some("268435456"), Valid::AtLeast(0), "Produce requests are refused while the disk of the data directory has fewer free bytes than this.").importance(High),
@@ -226,13 +230,13 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     ConfigDef::new("log.dir", List, Some("kavka-data"), Valid::Any, "The data directory, if log.dirs is not set.").importance(High),
     ConfigDef::new("log.dir.failure.timeout.ms", Long, Some("30000"), Valid::AtLeast(1), "").importance(Low).ignored(ONE_DIR),
     ConfigDef::new("log.dirs", List, None, Valid::Any, "The data directory. Exactly one.").importance(High),
-    ConfigDef::new("log.flush.interval.messages", Long, Some("9223372036854775807"), Valid::AtLeast(1), "The log is synced to disk at the latest after this many records; matters with a relaxed kavka.sync.policy only.").importance(High),
-    ConfigDef::new("log.flush.interval.ms", Long, None, Valid::Any, "The log is synced to disk at the latest after this many milliseconds; matters with a relaxed kavka.sync.policy only.").importance(High),
+    ConfigDef::new("log.flush.interval.messages", Long, Some("9223372036854775807"), Valid::AtLeast(1), "").importance(High).ignored(OWN_SYNC),
+    ConfigDef::new("log.flush.interval.ms", Long, None, Valid::Any, "").importance(High).ignored(OWN_SYNC),
     ConfigDef::new("log.flush.offset.checkpoint.interval.ms", Int, Some("60000"), Valid::AtLeast(0), "").importance(High).ignored(NO_CHECKPOINTS),
-    ConfigDef::new("log.flush.scheduler.interval.ms", Long, Some("9223372036854775807"), Valid::Any, "Stands in for log.flush.interval.ms when that is not set.").importance(High),
+    ConfigDef::new("log.flush.scheduler.interval.ms", Long, Some("9223372036854775807"), Valid::Any, "").importance(High).ignored(OWN_SYNC),
     ConfigDef::new("log.flush.start.offset.checkpoint.interval.ms", Int, Some("60000"), Valid::AtLeast(0), "").importance(High).ignored(NO_CHECKPOINTS),
     ConfigDef::new("log.index.interval.bytes", Int, Some("4096"), Valid::AtLeast(0), "The offset index gets an entry each time this many bytes were appended."),
-    ConfigDef::new("log.index.size.max.bytes", Int, Some("10485760"), Valid::AtLeast(4), "The largest size in bytes of the index of a segment."),
+    ConfigDef::new("log.index.size.max.bytes", Int, Some("10485760"), Valid::AtLeast(4), "").ignored(OWN_INDEX),
     ConfigDef::new("log.initial.task.delay.ms", Long, Some("30000"), Valid::AtLeast(0), "How long after the start, in milliseconds, background work on the log begins.").importance(Low).internal(),
     ConfigDef::new("log.local.retention.bytes", Long, Some("-2"), Valid::AtLeast(-2), "").ignored(NO_TIERED),
     ConfigDef::new("log.local.retention.ms", Long, Some("-2"), Valid::AtLeast(-2), "").ignored(NO_TIERED),
@@ -242,7 +246,7 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     ConfigDef::new("log.message.timestamp.before.max.ms", Long, Some("9223372036854775807"), Valid::AtLeast(0), "How far, in milliseconds, a record's timestamp may lie behind the broker's clock."),
     ConfigDef::new("log.message.timestamp.difference.max.ms", Text, None, Valid::Any, "").importance(Low).internal().refused(OLD_TIMESTAMP),
     ConfigDef::new("log.message.timestamp.type", Text, Some("CreateTime"), Valid::OneOf(&["CreateTime", "LogAppendTime"]), "Whether records keep the time the producer gave them, or get the time of the append."),
-    ConfigDef::new("log.preallocate", Boolean, Some("false"), Valid::Any, "Whether a segment file gets its full size when it is created."),
+    ConfigDef::new("log.preallocate", Boolean, Some("false"), Valid::Any, "").ignored(NO_PREALLOCATION),
     ConfigDef::new("log.remote.copy.lag.bytes", Long, Some("-1"), Valid::AtLeast(-1), "").ignored(NO_TIERED),
     ConfigDef::new("log.remote.copy.lag.ms", Long, Some("0"), Valid::AtLeast(-1), "").ignored(NO_TIERED),
     ConfigDef::new("log.retention.bytes", Long, Some("-1"), Valid::Any, "The oldest segments are deleted while the partition would stay at this size in bytes or above; -1 is no limit.").importance(High),
@@ -255,7 +259,7 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     ConfigDef::new("log.roll.jitter.ms", Long, None, Valid::Any, "Up to this many milliseconds are taken off the time after which a segment is closed.").importance(High),
     ConfigDef::new("log.roll.ms", Long, None, Valid::Any, "A segment is closed when its records span more than this many milliseconds.").importance(High),
     ConfigDef::new("log.segment.bytes", Int, Some("1073741824"), Valid::AtLeast(1_048_576), "The largest size of a segment file in bytes.").importance(High),
-    ConfigDef::new("log.segment.delete.delay.ms", Long, Some("60000"), Valid::AtLeast(0), "How long, in milliseconds, a removed segment file stays on disk before it is unlinked.").importance(High),
+    ConfigDef::new("log.segment.delete.delay.ms", Long, Some("60000"), Valid::AtLeast(0), "").importance(High).ignored(NO_DELAY),
     ConfigDef::new("max.connection.creation.rate", Int, Some("500"), Valid::AtLeast(0), "How many connections are accepted per second."),
     ConfigDef::new("max.connections", Int, Some("10000"), Valid::AtLeast(0), "How many connections may be open at the same time."),
     ConfigDef::new("max.connections.per.ip", Int, Some("1000"), Valid::AtLeast(0), "How many connections may be open from one address (IPv4) or one /64 network (IPv6)."),
@@ -276,7 +280,7 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     ConfigDef::new("metrics.num.samples", Int, Some("2"), Valid::AtLeast(1), "").importance(Low).ignored(OWN_METRICS),
     ConfigDef::new("metrics.recording.level", Text, Some("INFO"), Valid::Any, "").importance(Low).ignored(OWN_METRICS),
     ConfigDef::new("metrics.sample.window.ms", Long, Some("30000"), Valid::AtLeast(1), "").importance(Low).ignored(OWN_METRICS),
-    ConfigDef::new("min.insync.replicas", Int, Some("1"), Valid::AtLeast(1), "With acks=all, how many replicas must have a record before it is acknowledged.").importance(High),
+    ConfigDef::new("min.insync.replicas", Int, Some("1"), Valid::AtLeast(1), "").importance(High).ignored(ONE_NODE),
     ConfigDef::new("node.id", Int, Some("1"), Valid::AtLeast(0), "The id of this broker.").importance(High),
     ConfigDef::new("num.io.threads", Int, Some("8"), Valid::AtLeast(1), "").importance(High).ignored(OWN_THREADS),
     ConfigDef::new("num.network.threads", Int, Some("3"), Valid::AtLeast(1), "").importance(High).ignored(OWN_THREADS),
@@ -292,7 +296,7 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     ConfigDef::new("offsets.retention.minutes", Int, Some("10080"), Valid::AtLeast(1), "How long, in minutes, committed offsets are kept after their group became empty, or, without group, after the commit.").importance(High),
     ConfigDef::new("offsets.topic.compression.codec", Int, Some("0"), Valid::Any, "").importance(High).ignored(OFFSETS_PLAIN),
     ConfigDef::new("offsets.topic.num.partitions", Int, Some("50"), Valid::AtLeast(1), "How many partitions __consumer_offsets is created with; not changed afterwards.").importance(High),
-    ConfigDef::new("offsets.topic.replication.factor", Short, Some("1"), Valid::AtLeast(1), "The replication factor __consumer_offsets is created with.").importance(High),
+    ConfigDef::new("offsets.topic.replication.factor", Short, Some("1"), Valid::AtLeast(1), "").importance(High).ignored(ONE_NODE),
     ConfigDef::new("offsets.topic.segment.bytes", Int, Some("104857600"), Valid::AtLeast(1), "The largest size in bytes of a segment of __consumer_offsets.").importance(High),
     ConfigDef::new("password.encoder.cipher.algorithm", Text, None, Valid::Any, "").importance(Low).internal().refused(ZOOKEEPER),
     ConfigDef::new("password.encoder.iterations", Text, None, Valid::Any, "").importance(Low).internal().refused(ZOOKEEPER),
@@ -353,7 +357,7 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     ConfigDef::new("replica.socket.timeout.ms", Int, Some("30000"), Valid::Any, "").importance(High).ignored(ONE_PROCESS),
     ConfigDef::new("replication.quota.window.num", Int, Some("11"), Valid::AtLeast(1), "").importance(Low).ignored(LATER_QUOTAS),
     ConfigDef::new("replication.quota.window.size.seconds", Int, Some("1"), Valid::AtLeast(1), "").importance(Low).ignored(LATER_QUOTAS),
-    ConfigDef::new("request.timeout.ms", Int, Some("30000"), Valid::Any, "How long, in milliseconds, the broker works on a request that names no timeout of its own.").importance(High),
+    ConfigDef::new("request.timeout.ms", Int, Some("30000"), Valid::Any, "").importance(High).ignored(ONE_PROCESS),
     ConfigDef::new("reserved.broker.max.id", Text, None, Valid::Any, "").importance(Low).internal().refused(ZOOKEEPER),
     ConfigDef::new("sasl.client.callback.handler.class", Class, None, Valid::Any, "").ignored(LATER_SECURITY),
     ConfigDef::new("sasl.enabled.mechanisms", List, Some("GSSAPI"), Valid::Any, "").ignored(LATER_SECURITY),

@@ -130,7 +130,7 @@ impl Partition {
         patch_base_offset(&mut batch, base_offset);
         patch_leader_epoch(&mut batch, self.leader_epoch);
         let end_offset = self.write(batch.freeze(), AppendClass::Produce)?;
-        appender.producers.appended(&BatchHeader { base_offset, ..header });
+        appender.producers.appended(&BatchHeader { base_offset, ..header }, now_ms);
         Ok(Produced { base_offset, end_offset, log_append_time })
     }
 

@@ -25,7 +25,9 @@ struct Producer {
     epoch: i16,
     /// Oldest first; empty when only markers are left.
     batches: VecDeque<Batch>,
-    last_timestamp: i64,
+    /// When it last wrote, in milliseconds since 1970: by the broker's clock, not by its own, which may replay the past. Only what
+    /// is rebuilt from the log goes by the timestamps there.
+    last_seen_ms: i64,
 }
 
 /// An appended batch.
@@ -98,20 +100,20 @@ impl ProducerStates {
     }
 
     /// Takes note of a batch that is in the log. Never refuses: the log is what happened.
-    pub(crate) fn appended(&mut self, header: &BatchHeader) {
+    pub(crate) fn appended(&mut self, header: &BatchHeader, seen_ms: i64) {
         if !header.has_producer_id() {
             return;
         }
         let producer = self.producers.entry(header.producer_id).or_insert_with(|| Producer {
             epoch: header.producer_epoch,
             batches: VecDeque::new(),
-            last_timestamp: header.max_timestamp,
+            last_seen_ms: seen_ms,
         });
         if header.producer_epoch > producer.epoch {
             producer.epoch = header.producer_epoch;
             producer.batches.clear();
         }
-        producer.last_timestamp = header.max_timestamp;
+        producer.last_seen_ms = seen_ms;
         if header.is_control() {
             return;
         }
@@ -127,22 +129,24 @@ impl ProducerStates {
         });
     }
 
-    /// Forgets producers that have been silent for `expiration_ms`.
-    pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
-        self.producers
-            .retain(|_, producer| now_ms.saturating_sub(producer.last_timestamp) < expiration_ms);
+    /// Forgets producers that have not written after `cutoff_ms`.
+    pub(crate) fn forget_idle_since(&mut self, cutoff_ms: i64) {
+        self.producers.retain(|_, producer| producer.last_seen_ms > cutoff_ms);
+    }
+
+    /// When each producer last wrote.
+    pub(crate) fn last_seen_ms(&self) -> impl Iterator<Item = i64> {
+        self.producers.values().map(|producer| producer.last_seen_ms)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.producers.len()
     }
 
     /// Epoch and last data offset of a producer that is remembered.
     pub(crate) fn active(&self, producer_id: i64) -> Option<(i16, Option<i64>)> {
         let producer = self.producers.get(&producer_id)?;
         Some((producer.epoch, producer.batches.back().map(|batch| batch.last_offset)))
-    }
-
-    /// Forgets everything.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.producers.len()
     }
 
     /// The state in bytes: version int16, then each producer. Integrity is the log's to check.
@@ -153,7 +157,7 @@ impl ProducerStates {
         for (id, producer) in &self.producers {
             out.put_i64(*id);
             out.put_i16(producer.epoch);
-            out.put_i64(producer.last_timestamp);
+            out.put_i64(producer.last_seen_ms);
             out.put_u8(producer.batches.len() as u8);
             for batch in &producer.batches {
                 out.put_i32(batch.base_sequence);
@@ -176,7 +180,7 @@ impl ProducerStates {
         for _ in 0..bytes.try_get_u32().ok()? {
             let id = bytes.try_get_i64().ok()?;
             let epoch = bytes.try_get_i16().ok()?;
-            let last_timestamp = bytes.try_get_i64().ok()?;
+            let last_seen_ms = bytes.try_get_i64().ok()?;
             let mut batches = VecDeque::new();
             for _ in 0..bytes.try_get_u8().ok()? {
                 batches.push_back(Batch {
@@ -187,7 +191,7 @@ impl ProducerStates {
                     timestamp: bytes.try_get_i64().ok()?,
                 });
             }
-            producers.insert(id, Producer { epoch, batches, last_timestamp });
+            producers.insert(id, Producer { epoch, batches, last_seen_ms });
         }
         bytes.is_empty().then_some(Self { producers })
     }
@@ -221,7 +225,7 @@ mod tests {
 
     fn after(batches: &[BatchHeader]) -> ProducerStates {
         let mut states = ProducerStates::default();
-        batches.iter().for_each(|header| states.appended(header));
+        batches.iter().for_each(|header| states.appended(header, header.max_timestamp));
         states
     }
 
@@ -275,11 +279,19 @@ mod tests {
     }
 
     #[test]
-    fn silent_producers_expire() {
+    fn idle_producers_are_forgotten() {
         let mut states = after(&[batch(0, 0, 1, 0)]);
-        states.expire(1_999, 1_000);
+        states.forget_idle_since(999);
         assert_eq!(states.len(), 1);
-        states.expire(2_000, 1_000);
+        states.forget_idle_since(1_000);
         assert_eq!(states.len(), 0);
+    }
+
+    #[test]
+    fn a_producer_that_writes_old_timestamps_is_not_idle() {
+        let mut states = ProducerStates::default();
+        states.appended(&batch(0, 0, 1, 0), 900_000);
+        states.forget_idle_since(899_999);
+        assert_eq!(states.len(), 1, "its records are from 1,000, it wrote them at 900,000");
     }
 }

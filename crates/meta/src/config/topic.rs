@@ -33,13 +33,13 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
         .ignored(SHARE_GROUPS),
     ConfigDef::new("file.delete.delay.ms", Long, Some("60000"), Valid::AtLeast(0),
         "How long, in milliseconds, a removed segment file stays on disk, renamed, before it is unlinked.")
-        .broker("log.segment.delete.delay.ms"),
+        .broker("log.segment.delete.delay.ms").ignored(UNLINKED),
     ConfigDef::new("flush.messages", Long, Some("9223372036854775807"), Valid::AtLeast(1),
         "The log is synced to disk at the latest after this many records. Acknowledged records are synced anyway, unless the broker's sync policy is relaxed.")
-        .broker("log.flush.interval.messages"),
+        .broker("log.flush.interval.messages").ignored(SYNC_POLICY),
     ConfigDef::new("flush.ms", Long, Some("9223372036854775807"), Valid::AtLeast(0),
         "The log is synced to disk at the latest after this many milliseconds. Acknowledged records are synced anyway, unless the broker's sync policy is relaxed.")
-        .broker("log.flush.interval.ms").fallbacks(&[("log.flush.scheduler.interval.ms", 1)]),
+        .broker("log.flush.interval.ms").fallbacks(&[("log.flush.scheduler.interval.ms", 1)]).ignored(SYNC_POLICY),
     ConfigDef::new("follower.replication.throttled.replicas", List, Some(""), Valid::ThrottledReplicas,
         "Replicas whose followers are throttled, as partition:broker pairs, or * for all.")
         .ignored(ONE_NODE),
@@ -84,10 +84,10 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
         .broker("log.cleaner.min.compaction.lag.ms"),
     ConfigDef::new("min.insync.replicas", Int, Some("1"), Valid::AtLeast(1),
         "With acks=all, how many replicas must have a record before it is acknowledged.")
-        .broker("min.insync.replicas"),
+        .broker("min.insync.replicas").ignored(ONE_NODE),
     ConfigDef::new("preallocate", Boolean, Some("false"), Valid::Any,
         "Whether a segment file gets its full size when it is created.")
-        .broker("log.preallocate"),
+        .broker("log.preallocate").ignored(GROWING),
     ConfigDef::new("remote.copy.lag.bytes", Long, Some("-1"), Valid::AtLeast(-1),
         "With tiered storage, how many bytes of closed segments may wait before they are copied.")
         .broker("log.remote.copy.lag.bytes").ignored(TIERED),
@@ -114,7 +114,7 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
         .broker("log.segment.bytes"),
     ConfigDef::new("segment.index.bytes", Int, Some("10485760"), Valid::AtLeast(4),
         "The largest size in bytes of the index of a segment; a full index closes the segment.")
-        .broker("log.index.size.max.bytes"),
+        .broker("log.index.size.max.bytes").ignored(SPARSE),
     ConfigDef::new("segment.jitter.ms", Long, Some("0"), Valid::AtLeast(0),
         "Up to this many milliseconds, chosen at random for each segment, are taken off segment.ms.")
         .broker("log.roll.jitter.ms").fallbacks(&[("log.roll.jitter.hours", 3_600_000)]),
@@ -126,6 +126,10 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
         .broker("unclean.leader.election.enable").ignored(ONE_NODE),
 ];
 
+const GROWING: &str = "segment files grow as they are written";
+const SPARSE: &str = "an index has as many entries as index.interval.bytes asks for";
+const SYNC_POLICY: &str = "kavka.sync.policy of the broker decides for all topics; by default nothing is acknowledged before it is on disk";
+const UNLINKED: &str = "the files of a removed segment are unlinked at once";
 const ONE_NODE: &str = "there is one broker and no replication";
 const TIERED: &str = "there is no tiered storage";
 const SHARE_GROUPS: &str = "there are no share groups yet";
@@ -175,11 +179,6 @@ pub struct TopicConfig {
     pub compression_gzip_level: i32,
     pub compression_zstd_level: i32,
     pub delete_retention_ms: i64,
-    pub file_delete_delay_ms: i64,
-    /// `i64::MAX`: never because of their number.
-    pub flush_messages: i64,
-    /// `i64::MAX`: never because of time.
-    pub flush_ms: i64,
     pub index_interval_bytes: i32,
     pub max_compaction_lag_ms: i64,
     pub max_decompressed_message_bytes: i32,
@@ -190,15 +189,12 @@ pub struct TopicConfig {
     /// 0 to 1.
     pub min_cleanable_dirty_ratio: f64,
     pub min_compaction_lag_ms: i64,
-    pub min_insync_replicas: i32,
-    pub preallocate: bool,
     /// Negative: no limit.
     pub retention_bytes: i64,
     /// -1: no limit.
     pub retention_ms: i64,
     /// `internal.segment.bytes` where that is set.
     pub segment_bytes: i32,
-    pub segment_index_bytes: i32,
     pub segment_jitter_ms: i64,
     pub segment_ms: i64,
 }
@@ -236,9 +232,6 @@ impl TopicConfig {
             compression_gzip_level: get.int("compression.gzip.level")?,
             compression_zstd_level: get.int("compression.zstd.level")?,
             delete_retention_ms: get.long("delete.retention.ms")?,
-            file_delete_delay_ms: get.long("file.delete.delay.ms")?,
-            flush_messages: get.long("flush.messages")?,
-            flush_ms: get.long("flush.ms")?,
             index_interval_bytes: get.int("index.interval.bytes")?,
             max_compaction_lag_ms: get.long("max.compaction.lag.ms")?,
             max_decompressed_message_bytes,
@@ -251,12 +244,9 @@ impl TopicConfig {
             },
             min_cleanable_dirty_ratio: get.double("min.cleanable.dirty.ratio")?,
             min_compaction_lag_ms: get.long("min.compaction.lag.ms")?,
-            min_insync_replicas: get.int("min.insync.replicas")?,
-            preallocate: get.boolean("preallocate")?,
             retention_bytes: get.long("retention.bytes")?,
             retention_ms: get.long("retention.ms")?,
             segment_bytes,
-            segment_index_bytes: get.int("segment.index.bytes")?,
             segment_jitter_ms: get.long("segment.jitter.ms")?,
             segment_ms: get.long("segment.ms")?,
         })

@@ -93,7 +93,6 @@ fn every_field_resolves_from_the_defaults() {
     assert_eq!(config.compression_type, CompressionType::Producer);
     assert_eq!((config.retention_ms, config.retention_bytes), (604_800_000, -1));
     assert_eq!((config.segment_bytes, config.segment_ms), (1 << 30, 604_800_000));
-    assert_eq!((config.flush_messages, config.flush_ms), (i64::MAX, i64::MAX));
     assert_eq!(
         (config.max_message_bytes, config.max_decompressed_message_bytes),
         (1_048_588, 16 << 20)
