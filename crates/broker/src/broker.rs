@@ -1,9 +1,8 @@
 //! The broker: what every handler reaches, how it starts and how it stops.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use bytestring::ByteString;
-use kavka_coordinator::group::GroupConfig;
 use kavka_log::{LogError, LogStore, SegmentStore, StoreOptions, SyncPolicy};
 use kavka_meta::{ClusterMeta, EmbeddedMeta, MetaError, os_random};
 use tokio::{
@@ -131,7 +130,7 @@ impl Broker {
         };
         let topics = Topics::new(Arc::clone(&store), Arc::clone(&meta), compaction, configure);
         let broker = Arc::new(Broker {
-            groups: Groups::new(group_config(&config), clock),
+            groups: Groups::new(&config, clock),
             fetch_sessions: FetchSessions::new(config.fetch.session_slots),
             producer_ids: ProducerIds::new(Arc::clone(&meta)),
             advertised,
@@ -164,22 +163,6 @@ fn advertise(listener: &config::Listener, address: SocketAddr) -> Advertised {
     Advertised {
         host: listener.advertised_host.as_deref().map(ByteString::from),
         port: listener.advertised_port.filter(|port| *port != 0).unwrap_or(address.port()),
-    }
-}
-
-/// The coordinator's settings among the broker's.
-fn group_config(config: &BrokerConfig) -> GroupConfig {
-    let millis = |value: i32| Duration::from_millis(u64::try_from(value).unwrap_or(0));
-    let (group, offsets) = (&config.group, &config.offsets);
-    GroupConfig {
-        min_session_timeout: millis(group.min_session_timeout_ms),
-        max_session_timeout: millis(group.max_session_timeout_ms),
-        initial_rebalance_delay: millis(group.initial_rebalance_delay_ms),
-        max_size: group.max_size,
-        offset_metadata_max: offsets.metadata_max_bytes,
-        offsets_retention: Duration::from_millis(u64::try_from(offsets.retention_ms).unwrap_or(0)),
-        offsets_retention_check_interval: offsets.retention_check_interval,
-        ..GroupConfig::default()
     }
 }
 

@@ -7,11 +7,13 @@
 //! Owns no rule of the group protocol: those are [`kavka_coordinator`]'s.
 
 mod alarm;
+mod replay;
 mod shard;
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use kavka_coordinator::group::{GroupConfig, Reply, Request};
@@ -24,6 +26,7 @@ use self::{
 };
 use crate::{
     clock::Clock,
+    config::BrokerConfig,
     partition::blocking,
     topics::{TopicPartitions, Topics},
 };
@@ -39,9 +42,15 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    pub(crate) fn new(config: GroupConfig, clock: Clock) -> Self {
+    pub(crate) fn new(config: &BrokerConfig, clock: Clock) -> Self {
         let alarm = Arc::new(Alarm::default());
-        let settings = ShardSettings { config, clock, alarm: Arc::clone(&alarm) };
+        let settings = ShardSettings {
+            config: group_config(config),
+            load_buffer_bytes: config.offsets.load_buffer_bytes,
+            commit_timeout: config.offsets.commit_timeout,
+            clock,
+            alarm: Arc::clone(&alarm),
+        };
         Self { shards: OnceLock::new(), settings: Arc::new(settings), alarm }
     }
 
@@ -152,5 +161,23 @@ impl Groups {
         for shard in self.shards.get().into_iter().flatten() {
             shard.stop();
         }
+    }
+}
+
+/// The coordinator's settings among the broker's.
+fn group_config(config: &BrokerConfig) -> GroupConfig {
+    let millis = |value: i32| Duration::from_millis(u64::try_from(value).unwrap_or(0));
+    let (group, offsets) = (&config.group, &config.offsets);
+    GroupConfig {
+        min_session_timeout: millis(group.min_session_timeout_ms),
+        max_session_timeout: millis(group.max_session_timeout_ms),
+        initial_rebalance_delay: millis(group.initial_rebalance_delay_ms),
+        max_size: group.max_size,
+        max_member_metadata: group.member_max_metadata_bytes,
+        max_group_metadata: group.max_metadata_bytes,
+        offset_metadata_max: offsets.metadata_max_bytes,
+        offsets_retention: Duration::from_millis(u64::try_from(offsets.retention_ms).unwrap_or(0)),
+        offsets_retention_check_interval: offsets.retention_check_interval,
+        ..GroupConfig::default()
     }
 }

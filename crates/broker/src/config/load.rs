@@ -343,7 +343,6 @@ impl Settings {
                 max_size: self.size("group.max.size"),
                 member_max_metadata_bytes: self.size("kavka.group.member.max.metadata.bytes"),
                 max_metadata_bytes: self.size("kavka.group.max.metadata.bytes"),
-                creation_rate: self.rate("kavka.group.creation.rate"),
             },
             offsets: OffsetsConfig {
                 metadata_max_bytes: self.size("offset.metadata.max.bytes"),

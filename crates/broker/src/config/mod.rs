@@ -180,8 +180,6 @@ pub struct GroupConfig {
     pub member_max_metadata_bytes: usize,
     /// `kavka.group.max.metadata.bytes`.
     pub max_metadata_bytes: usize,
-    /// `kavka.group.creation.rate`, per second.
-    pub creation_rate: u32,
 }
 
 /// Committed offsets and their topic.

@@ -12,6 +12,7 @@ use kavka_meta::config::{ConfigDef, Effect, TOPIC_CONFIGS, Valid, find};
 
 const LATER_CONSUMER: &str =
     "Not honoured yet: the consumer group protocol of KIP-848 is still to come.";
+const LATER_PRINCIPALS: &str = "Not honoured yet: it counts the groups that one principal creates, and principals are still to come.";
 const LATER_QUOTAS: &str = "Not honoured yet: quotas are still to come.";
 const LATER_SECURITY: &str =
     "Not honoured yet: TLS and SASL are still to come, and listeners that need them are refused.";
@@ -204,9 +205,8 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     ConfigDef::new("kavka.connection.slow.reader.timeout.ms", Int, Some("30000"), Valid::AtLeast(1), "A client that takes nothing of its response for this many milliseconds may be closed, the one with the largest response first."),
     ConfigDef::new("kavka.disk.floor.bytes", Long, Some("268435456"), Valid::AtLeast(0), "Produce requests are refused while the disk of the data directory has fewer free bytes than this.").importance(High),
     ConfigDef::new("kavka.disk.reserve.bytes", Long, Some("67108864"), Valid::AtLeast(0), "The size in bytes of a file that is held in reserve and given up when the disk is full, so that offset commits, deletion and retention go on.").importance(High),
-    ConfigDef::new("kavka.group.creation.rate", Int, Some("100"), Valid::AtLeast(1), "How many groups may be created per second."),
-    ConfigDef::new("kavka.group.max.metadata.bytes", Int, Some("16777216"), Valid::AtLeast(1), "How many bytes the metadata of all members of a group may have together."),
-    ConfigDef::new("kavka.group.member.max.metadata.bytes", Int, Some("1048576"), Valid::AtLeast(1), "How many bytes the metadata of one member of a group may have."),
+    ConfigDef::new("kavka.group.max.metadata.bytes", Int, Some("16777216"), Valid::AtLeast(1), "How many bytes the metadata of all members of a group may have together; a member that would go beyond it is refused with GROUP_MAX_SIZE_REACHED."),
+    ConfigDef::new("kavka.group.member.max.metadata.bytes", Int, Some("1048576"), Valid::AtLeast(1), "How many bytes the metadata of one member of a group may have; a member with more is refused with GROUP_MAX_SIZE_REACHED."),
     ConfigDef::new("kavka.producer.ids.max", Int, Some("100000"), Valid::AtLeast(1), "How many producer ids are remembered in all partitions together; at the limit the one that was idle longest is forgotten."),
     ConfigDef::new("kavka.sync.interval.ms", Int, Some("1000"), Valid::AtLeast(1), "With kavka.sync.policy=interval, how often, in milliseconds, the log is synced to disk.").importance(High),
     ConfigDef::new("kavka.sync.policy", Text, Some("always"), Valid::OneOf(&["always", "interval"]), "When acknowledged records are on disk: always means before the acknowledgement; interval means within kavka.sync.interval.ms, so a crash of the machine can lose acknowledged records.").importance(High),
@@ -290,7 +290,7 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     ConfigDef::new("num.replica.fetchers", Int, Some("1"), Valid::AtLeast(1), "").importance(High).ignored(ONE_PROCESS),
     ConfigDef::new("offset.metadata.max.bytes", Int, Some("4096"), Valid::Any, "How many bytes of metadata a committed offset may carry.").importance(High),
     ConfigDef::new("offsets.commit.required.acks", Text, None, Valid::Any, "").importance(Low).internal().refused(REMOVED),
-    ConfigDef::new("offsets.commit.timeout.ms", Int, Some("5000"), Valid::AtLeast(1), "How long, in milliseconds, an offset commit waits for the log before it fails.").importance(High),
+    ConfigDef::new("offsets.commit.timeout.ms", Int, Some("5000"), Valid::AtLeast(1), "How long, in milliseconds, an answer of the group coordinator waits for its records to be durable before it says COORDINATOR_NOT_AVAILABLE.").importance(High),
     ConfigDef::new("offsets.load.buffer.size", Int, Some("5242880"), Valid::AtLeast(1), "How many bytes are read at a time when a partition of __consumer_offsets is loaded.").importance(High),
     ConfigDef::new("offsets.retention.check.interval.ms", Long, Some("600000"), Valid::AtLeast(1), "How often, in milliseconds, the broker looks for committed offsets past their retention.").importance(High),
     ConfigDef::new("offsets.retention.minutes", Int, Some("10080"), Valid::AtLeast(1), "How long, in minutes, committed offsets are kept after their group became empty, or, without group, after the commit.").importance(High),

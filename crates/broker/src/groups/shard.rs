@@ -7,33 +7,31 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use kavka_coordinator::group::{
     Answer, Event, GroupConfig, GroupShard, Input, Record, Release, Reply, Request, RequestId,
     append_error,
 };
-use kavka_log::{LogError, slices_from};
-use kavka_protocol::{
-    ErrorCode, Uuid,
-    records::{Decompressor, RecordError, split_bytes},
+use kavka_protocol::{ErrorCode, Uuid};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
 };
-use tokio::sync::{oneshot, watch};
 use tracing::{debug, error, info, warn};
 
-use super::alarm::Alarm;
+use super::{alarm::Alarm, replay::replay};
 use crate::{clock::Clock, partition::Partition};
 
-/// How much of the log is read at a time when a shard is loaded (`offsets.load.buffer.size`).
-const LOAD_CHUNK_BYTES: usize = 1 << 20;
-/// The most that one compressed batch of the topic may hold.
-const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
 /// How long a request waits for its shard to be loaded before it is told to come again. Loading is mostly much faster.
 const LOAD_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What all shards share.
 pub(super) struct ShardSettings {
     pub(super) config: GroupConfig,
+    /// `offsets.load.buffer.size`: how much of the log is read at a time when a shard is loaded.
+    pub(super) load_buffer_bytes: usize,
+    /// `offsets.commit.timeout.ms`: how long a reply waits for the log to be durable.
+    pub(super) commit_timeout: Duration,
     pub(super) clock: Clock,
     pub(super) alarm: Arc<Alarm>,
 }
@@ -48,9 +46,17 @@ pub(super) struct Shard {
 }
 
 enum State {
-    Loading,
+    /// The topics that are deleted meanwhile: their offsets go when they are known.
+    Loading {
+        deleted: Vec<DeletedTopic>,
+    },
     Serving(Box<Serving>),
     Stopped,
+}
+
+struct DeletedTopic {
+    name: ByteString,
+    topic_id: Uuid,
 }
 
 struct Serving {
@@ -69,7 +75,21 @@ struct Due {
 /// What became of a request under the lock.
 enum Outcome {
     Answered(Due),
-    Parked(oneshot::Receiver<Due>),
+    Parked(RequestId, oneshot::Receiver<Due>),
+}
+
+/// Waits for the answer to a parked request. Dropped while it is a JoinGroup that is not answered: the client has gone.
+struct Waiting<'a> {
+    shard: &'a Arc<Shard>,
+    join: Option<(ByteString, RequestId)>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some((group, request)) = self.join.take() {
+            self.shard.input(Input::Abandoned { group, request });
+        }
+    }
 }
 
 impl Shard {
@@ -78,7 +98,7 @@ impl Shard {
         partition: Option<Arc<Partition>>,
         settings: Arc<ShardSettings>,
     ) -> Self {
-        let state = Mutex::new(State::Loading);
+        let state = Mutex::new(State::loading());
         Self { index, partition, settings, state, serving: watch::Sender::new(false) }
     }
 
@@ -87,13 +107,17 @@ impl Shard {
         let Some(partition) = &self.partition else {
             return request.refuse(ErrorCode::NotCoordinator);
         };
+        let joins = match &request {
+            Request::Join(join) => Some(join.group.clone()),
+            _ => None,
+        };
         let outcome = match self.submit(partition, request) {
             Ok(outcome) => outcome,
             Err(request) => {
                 let mut serving = self.serving.subscribe();
                 let loaded = serving.wait_for(|serving| *serving);
                 // Either way the shard is asked again: it refuses by itself if it is still loading.
-                let _ = tokio::time::timeout(LOAD_PATIENCE, loaded).await;
+                let _ = timeout(LOAD_PATIENCE, loaded).await;
                 match self.submit(partition, *request) {
                     Ok(outcome) => outcome,
                     Err(request) => return request.refuse(ErrorCode::CoordinatorLoadInProgress),
@@ -102,19 +126,25 @@ impl Shard {
         };
         let due = match outcome {
             Outcome::Answered(due) => due,
-            Outcome::Parked(reply) => match reply.await {
-                Ok(due) => due,
-                // Every parked request is answered before its sender is dropped; only a panic in between gets here.
-                Err(_) => panic!("{}: a parked request was forgotten", partition.id()),
-            },
+            Outcome::Parked(id, reply) => {
+                let mut waiting = Waiting { shard: self, join: joins.map(|group| (group, id)) };
+                let due = reply.await;
+                waiting.join = None;
+                match due {
+                    Ok(due) => due,
+                    // Every parked request is answered before its sender is dropped; only a panic in between gets here.
+                    Err(_) => panic!("{}: a parked request was forgotten", partition.id()),
+                }
+            }
         };
-        match due.durable {
-            None => due.reply,
-            Some(offset) => match partition.durable(offset).await {
-                Ok(()) => due.reply,
-                Err(_) => due.reply.failed(append_error(ErrorCode::KafkaStorageError)),
-            },
-        }
+        let Some(offset) = due.durable else { return due.reply };
+        let error = match timeout(self.settings.commit_timeout, partition.durable(offset)).await {
+            Ok(Ok(())) => return due.reply,
+            Ok(Err(_)) => ErrorCode::KafkaStorageError,
+            // What was written may become durable yet; the client asks again.
+            Err(_) => ErrorCode::RequestTimedOut,
+        };
+        due.reply.failed(append_error(error))
     }
 
     /// Lets the machine handle the request; gives it back while the shard is loading.
@@ -126,7 +156,7 @@ impl Shard {
         let mut state = self.lock();
         let serving = match &mut *state {
             State::Serving(serving) => serving,
-            State::Loading => return Err(Box::new(request)),
+            State::Loading { .. } => return Err(Box::new(request)),
             State::Stopped => {
                 let reply = request.refuse(ErrorCode::CoordinatorNotAvailable);
                 return Ok(Outcome::Answered(Due { reply, durable: None }));
@@ -143,11 +173,11 @@ impl Shard {
             State::Serving(serving) => {
                 serving.parked.insert(id, sender);
             }
-            State::Loading | State::Stopped => {
+            State::Loading { .. } | State::Stopped => {
                 unreachable!("a step that drops the machine answers its request")
             }
         }
-        Ok(Outcome::Parked(receiver))
+        Ok(Outcome::Parked(id, receiver))
     }
 
     /// One input: decide, append, apply, release. Returns the reply to `own`, if it has one already.
@@ -163,14 +193,17 @@ impl Shard {
         let output = serving.machine.handle(now, input);
 
         let mut failed = None;
-        if !output.records.is_empty() {
-            match append(partition, &output.records, now.wall_ms) {
+        for batch in output.batches(self.settings.config.max_batch_bytes) {
+            match append(partition, batch, now.wall_ms) {
                 Ok(base_offset) => {
-                    for (offset, record) in (base_offset..).zip(&output.records) {
+                    for (offset, record) in (base_offset..).zip(batch) {
                         serving.machine.apply(offset, record);
                     }
                 }
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
         if failed.is_none() {
@@ -208,7 +241,7 @@ impl Shard {
         error: ErrorCode,
         own: Option<RequestId>,
     ) -> Option<Due> {
-        let State::Serving(mut serving) = std::mem::replace(state, State::Loading) else {
+        let State::Serving(mut serving) = std::mem::replace(state, State::loading()) else {
             return None;
         };
         self.serving.send_replace(false);
@@ -233,9 +266,17 @@ impl Shard {
     }
 
     pub(super) fn topic_deleted(self: &Arc<Self>, name: &str, topic_id: Uuid) {
-        self.input(Input::TopicDeleted { name: ByteString::from(name), topic_id });
+        let Some(partition) = &self.partition else { return };
+        let name = ByteString::from(name);
+        let mut state = self.lock();
+        if let State::Loading { deleted } = &mut *state {
+            deleted.push(DeletedTopic { name, topic_id });
+        } else {
+            self.step(partition, &mut state, Input::TopicDeleted { name, topic_id }, None);
+        }
     }
 
+    /// Hands an input to the machine, if there is one: whatever it is about ends with the machine.
     fn input(self: &Arc<Self>, input: Input) {
         if let Some(partition) = &self.partition {
             self.step(partition, &mut self.lock(), input, None);
@@ -253,7 +294,8 @@ impl Shard {
     pub(super) fn load(self: &Arc<Self>) -> u64 {
         let Some(partition) = &self.partition else { return 0 };
         let mut machine = GroupShard::new(self.settings.config.clone(), random_seed());
-        let records = match replay(partition, &mut machine) {
+        let buffer_bytes = self.settings.load_buffer_bytes;
+        let records = match replay(&**partition.log(), buffer_bytes, &mut machine) {
             Ok(records) => records,
             Err(damage) => {
                 error!("{}: cannot load; its groups are not served: {damage}", partition.id());
@@ -261,12 +303,14 @@ impl Shard {
             }
         };
         let mut state = self.lock();
-        if !matches!(*state, State::Loading) {
-            return 0;
-        }
+        let State::Loading { deleted } = &mut *state else { return 0 };
+        let deleted = std::mem::take(deleted);
         let serving = Serving { machine, next_request: 0, parked: HashMap::new() };
         *state = State::Serving(Box::new(serving));
         self.step(partition, &mut state, Input::Loaded, None);
+        for DeletedTopic { name, topic_id } in deleted {
+            self.step(partition, &mut state, Input::TopicDeleted { name, topic_id }, None);
+        }
         drop(state);
         self.serving.send_replace(true);
         debug!("{}: loaded {records} records", partition.id());
@@ -284,6 +328,12 @@ impl Shard {
             Ok(state) => state,
             Err(_) => panic!("shard {}: an earlier step panicked", self.index),
         }
+    }
+}
+
+impl State {
+    fn loading() -> Self {
+        State::Loading { deleted: Vec::new() }
     }
 }
 
@@ -307,43 +357,6 @@ fn append(partition: &Partition, records: &[Record], now_ms: i64) -> Result<i64,
         warn!("{}: append failed: {error}", partition.id());
         error.code()
     })
-}
-
-/// Applies every record of the log; how many there were.
-fn replay(partition: &Partition, machine: &mut GroupShard) -> Result<u64, LogError> {
-    let log = partition.log();
-    let mut decompressor = Decompressor::new(MAX_DECOMPRESSED_BYTES);
-    let mut count = 0;
-    for slice in slices_from(&**log, log.log_start_offset(), LOAD_CHUNK_BYTES) {
-        for chunk in slice?.chunks {
-            if let Err(damage) = apply_chunk(chunk, &mut decompressor, machine, &mut count) {
-                // The bytes are what was written (the log checks that), so the writer's format is unknown to us.
-                warn!("{}: records left out: {damage}", partition.id());
-            }
-        }
-    }
-    Ok(count)
-}
-
-fn apply_chunk(
-    chunk: Bytes,
-    decompressor: &mut Decompressor,
-    machine: &mut GroupShard,
-    count: &mut u64,
-) -> Result<(), RecordError> {
-    for batch in split_bytes(chunk) {
-        let (header, batch) = batch?;
-        if header.is_control() {
-            continue;
-        }
-        for record in decompressor.records_owned(&header, &batch)? {
-            let record = record?;
-            let decoded = Record::decode(record.key.as_ref(), record.value.as_ref());
-            machine.apply(record.offset, &decoded);
-            *count += 1;
-        }
-    }
-    Ok(())
 }
 
 /// A seed for the member ids of one shard. Two brokers, or two lives of one, must not hand out the same ones.

@@ -41,9 +41,19 @@ pub(crate) async fn handle(
 async fn find(context: &Context, key_type: i8) -> Result<(), ErrorCode> {
     match key_type {
         KEY_TYPE_GROUP => ensure_offsets_topic(&context.broker).await,
-        // There are no transactions yet.
-        KEY_TYPE_TRANSACTION => Err(ErrorCode::CoordinatorNotAvailable),
+        // There are no transactions yet. Every client takes this code as final, and says so at once; others make it try for
+        // ever.
+        KEY_TYPE_TRANSACTION => Err(ErrorCode::TransactionalIdAuthorizationFailed),
         _ => Err(ErrorCode::InvalidRequest),
+    }
+}
+
+fn message(error: ErrorCode) -> ByteString {
+    match error {
+        ErrorCode::TransactionalIdAuthorizationFailed => {
+            ByteString::from_static("This broker has no transactions yet.")
+        }
+        error => ByteString::from_static(error.message()),
     }
 }
 
@@ -65,7 +75,7 @@ fn row(context: &Context, key: ByteString, found: Result<(), ErrorCode>) -> Coor
             node_id: -1,
             port: -1,
             error_code,
-            error_message: Some(ByteString::from_static(error_code.message())),
+            error_message: Some(message(error_code)),
             ..Default::default()
         },
     }

@@ -33,10 +33,11 @@ pub(crate) async fn handle(context: Context, request: OffsetFetchRequest) -> Off
 
 /// Versions 0 to 7: one group, named at the top.
 async fn one_group(context: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    let image = context.broker.meta.image();
     let topics = request.topics.as_ref().map(|topics| {
         let topic = |topic: &OffsetFetchRequestTopic| FetchTopic {
             name: topic.name.clone(),
-            topic_id: Uuid::ZERO,
+            topic_id: image.topic(&topic.name).map_or(Uuid::ZERO, |known| known.id),
             partitions: topic.partition_indexes.clone(),
         };
         topics.iter().map(topic).collect::<Vec<_>>()

@@ -26,6 +26,10 @@ pub struct GroupConfig {
     pub offsets_retention: Duration,
     /// `offsets.retention.check.interval.ms`.
     pub offsets_retention_check_interval: Duration,
+    /// `kavka.group.member.max.metadata.bytes`: how much one member's protocols may take, names and subscriptions together.
+    pub max_member_metadata: usize,
+    /// `kavka.group.max.metadata.bytes`: the same for all members of a group together.
+    pub max_group_metadata: usize,
     /// The largest batch of records the log takes in one append, in bytes of keys and values. What a request wants to write
     /// beyond that is refused before it is appended; the coordinator's own cleaning is cut into several batches.
     pub max_batch_bytes: usize,
@@ -45,6 +49,8 @@ impl Default for GroupConfig {
             offset_metadata_max: 4_096,
             offsets_retention: Duration::from_secs(10_080 * 60),
             offsets_retention_check_interval: Duration::from_millis(600_000),
+            max_member_metadata: usize::MAX,
+            max_group_metadata: usize::MAX,
             max_batch_bytes: 1_048_588,
         }
     }

@@ -12,7 +12,7 @@ use crate::{Monotonic, Now};
 /// What a step of a shard leads to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
-    /// To be appended as one atomic batch, in this order, and then applied.
+    /// To be appended in this order, in the batches that [`batches`](Self::batches) says, and then applied.
     pub records: Vec<Record>,
     /// What clients are told, in the order it was decided.
     pub answers: Vec<Answer>,
@@ -30,6 +30,29 @@ pub(crate) struct Context<'a> {
 }
 
 impl Output {
+    /// The records in the batches they are to be appended in, none of which is larger than
+    /// [`max_batch_bytes`](GroupConfig::max_batch_bytes). What has to be atomic is in one batch: requests that would need more
+    /// are refused before there are records. What is cut is cleaning, tombstones of many offsets or groups, and deadlines of
+    /// several groups that came together: it may stop anywhere, and is right as far as it got.
+    pub fn batches(&self, max_batch_bytes: usize) -> impl Iterator<Item = &[Record]> {
+        let mut rest = &self.records[..];
+        std::iter::from_fn(move || {
+            let first = rest.first()?;
+            let mut size = first.approximate_size();
+            let mut len = 1;
+            for record in &rest[1..] {
+                size += record.approximate_size();
+                if size > max_batch_bytes {
+                    break;
+                }
+                len += 1;
+            }
+            let (batch, after) = rest.split_at(len);
+            rest = after;
+            Some(batch)
+        })
+    }
+
     pub(crate) fn answer(&mut self, request: RequestId, reply: Reply) {
         let release = reply.release();
         self.answers.push(Answer { request, reply, release });

@@ -8,12 +8,19 @@ use std::collections::BTreeMap;
 
 use kavka_protocol::ByteString;
 
-use super::{GroupMember, GroupValue, OffsetValue, Record, Skipped, offsets::table::OffsetTable};
+use super::{
+    GroupMember, GroupValue, OffsetValue, Record, Skipped,
+    offsets::{
+        pending::{Pending, PendingOffsets},
+        table::OffsetTable,
+    },
+};
 
 #[derive(Debug, Default)]
 pub(crate) struct HardState {
     groups: BTreeMap<ByteString, GroupValue>,
     pub(crate) offsets: OffsetTable,
+    pub(crate) pending: PendingOffsets,
     skipped: BTreeMap<Skipped, u64>,
 }
 
@@ -24,6 +31,8 @@ pub struct HardView {
     pub groups: BTreeMap<ByteString, GroupValue>,
     /// Group, topic, partition; the offset and where its record stands in the log.
     pub offsets: BTreeMap<(ByteString, ByteString, i32), (OffsetValue, i64)>,
+    /// Group, topic, partition, producer; the offset that its transaction is to commit, and where its record stands in the log.
+    pub pending: BTreeMap<(ByteString, ByteString, i32, i64), (OffsetValue, i64)>,
 }
 
 impl HardState {
@@ -34,6 +43,7 @@ impl HardState {
             }
             Record::Offset { group, topic, partition, value: None } => {
                 self.offsets.remove(group, topic, *partition);
+                self.pending.remove(group, topic, *partition);
             }
             Record::Group { group, value: Some(value) } => {
                 self.groups.insert(own(group), own_group(value));
@@ -43,6 +53,38 @@ impl HardState {
             }
             Record::Skipped(skipped) => {
                 *self.skipped.entry(skipped.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    /// A record of an open transaction. Offsets wait for its end; Kafka writes nothing else in transactions, so whatever else
+    /// there is counts at once.
+    pub(crate) fn apply_transactional(
+        &mut self,
+        log_offset: i64,
+        producer_id: i64,
+        record: &Record,
+    ) {
+        match record {
+            Record::Offset { group, topic, partition, value: Some(value) } => {
+                let value = OffsetValue { metadata: own(&value.metadata), ..value.clone() };
+                let pending = Pending { value, log_offset };
+                self.pending.set(producer_id, own(group), own(topic), *partition, pending);
+            }
+            Record::Offset { value: None, .. } | Record::Group { .. } | Record::Skipped(_) => {
+                self.apply(log_offset, record);
+            }
+        }
+    }
+
+    /// The marker of a producer. What it commits gives way to what was committed without it later in the log.
+    pub(crate) fn end_transaction(&mut self, producer_id: i64, committed: bool) {
+        for (group, topic, partition, Pending { value, log_offset }) in
+            self.pending.end(producer_id)
+        {
+            let current = self.offsets.get(&group, &topic, partition);
+            if committed && current.is_none_or(|current| current.log_offset < log_offset) {
+                self.offsets.set(&group, &topic, partition, &value, log_offset);
             }
         }
     }
@@ -65,7 +107,11 @@ impl HardState {
                 }
             }
         }
-        HardView { groups: self.groups.clone(), offsets }
+        let pending = self.pending.all().map(|(group, (topic, partition), producer, pending)| {
+            let key = (group.clone(), topic.clone(), *partition, producer);
+            (key, (pending.value.clone(), pending.log_offset))
+        });
+        HardView { groups: self.groups.clone(), offsets, pending: pending.collect() }
     }
 }
 

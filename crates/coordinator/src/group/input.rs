@@ -42,6 +42,14 @@ pub enum Input {
         /// Its id. Offsets that were committed to a later topic of that name stay.
         topic_id: Uuid,
     },
+    /// The client that waits for the answer to a parked JoinGroup has gone: its connection is closed. The request is
+    /// still answered, now or later; nobody hears it.
+    Abandoned {
+        /// The group.
+        group: ByteString,
+        /// The request.
+        request: RequestId,
+    },
     /// New settings. Running timers keep their deadlines.
     Configure(GroupConfig),
 }

@@ -1,8 +1,8 @@
 //! Groups: who is in them, who has which share, and how far each has read.
 //!
 //! A shard is the state behind one partition of `__consumer_offsets`. The shell runs it so: lock the shard,
-//! `handle(now, input)`, append the records of the output as **one** atomic batch, `apply` each with its offset, unlock, and
-//! release each [`Answer`] as its [`Release`] says. After a failed append the machine is dropped: the answers of that output
+//! `handle(now, input)`, append the records of the output (as one atomic batch, see [`Output::batches`]), `apply` each with its
+//! offset, unlock, and release each [`Answer`] as its [`Release`] says. After a failed append the machine is dropped: the answers of that output
 //! leave as [`Reply::failed`], an [`Input::Unload`] tells who is parked, and a new machine replays the log.
 
 mod classic;

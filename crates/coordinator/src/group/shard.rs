@@ -78,6 +78,11 @@ impl GroupShard {
             Input::TopicDeleted { name, topic_id } => {
                 self.on_topic_deleted(&mut output, &name, topic_id);
             }
+            Input::Abandoned { group, request } => {
+                if let Some((group, mut ctx)) = self.group(now, &mut output, &group) {
+                    group.abandoned(&mut ctx, request);
+                }
+            }
             Input::Configure(config) => self.config = config,
         }
         output
@@ -87,6 +92,17 @@ impl GroupShard {
     /// Takes any record.
     pub fn apply(&mut self, offset: i64, record: &Record) {
         self.hard.apply(offset, record);
+    }
+
+    /// Applies one record of a producer's transaction, as [`apply`](Self::apply) does for others: an offset waits for the
+    /// transaction's end.
+    pub fn apply_transactional(&mut self, offset: i64, producer_id: i64, record: &Record) {
+        self.hard.apply_transactional(offset, producer_id, record);
+    }
+
+    /// Applies the marker that ends a producer's transaction.
+    pub fn end_transaction(&mut self, producer_id: i64, committed: bool) {
+        self.hard.end_transaction(producer_id, committed);
     }
 
     /// When the shard wants to be called with [`Input::Deadline`].
@@ -136,7 +152,7 @@ impl GroupShard {
             Request::Leave(leave) => self.on_leave(now, output, id, leave),
             Request::CommitOffsets(commit) => self.on_commit(now, output, id, &commit),
             Request::FetchOffsets(fetch) => {
-                let reply = offsets::fetch_offsets(&self.hard.offsets, &fetch);
+                let reply = offsets::fetch_offsets(&self.hard, &fetch);
                 output.answer(id, Reply::FetchOffsets(reply));
             }
             Request::DeleteOffsets(delete) => self.on_delete_offsets(output, id, &delete),
@@ -284,7 +300,7 @@ impl GroupShard {
             let reply = DeleteOffsetsReply { error, topics: Vec::new() };
             return output.answer(id, Reply::DeleteOffsets(reply));
         };
-        let (records, reply) = offsets::delete_offsets(&self.hard.offsets, group, request);
+        let (records, reply) = offsets::delete_offsets(&self.hard, group, request);
         tell_deleted(output, &request.group, group.generation(), &records, DeletionCause::Request);
         output.records.extend(records);
         output.answer(id, Reply::DeleteOffsets(reply));
@@ -303,7 +319,7 @@ impl GroupShard {
                 let code = match self.groups.get(&group).map(ClassicGroup::state) {
                     None => ErrorCode::GroupIdNotFound,
                     Some(GroupState::Empty) => {
-                        let tombstones = offsets::group_tombstones(&self.hard.offsets, &group);
+                        let tombstones = offsets::group_tombstones(&self.hard, &group);
                         output.records.extend(tombstones);
                         self.delete_group(now, output, &group, DeletionCause::Request);
                         ErrorCode::None
@@ -392,7 +408,7 @@ impl GroupShard {
         let Some(group) = self.groups.get(id) else { return true };
         let rule = offsets::ExpiryRule::of(group);
         let (mut records, some_left) = offsets::expired_offsets(
-            &self.hard.offsets,
+            &self.hard,
             id,
             &rule,
             self.config.offsets_retention,
@@ -426,7 +442,7 @@ impl GroupShard {
 
     fn on_topic_deleted(&mut self, output: &mut Output, name: &ByteString, topic_id: Uuid) {
         for (id, group) in &self.groups {
-            let records = offsets::topic_tombstones(&self.hard.offsets, id, name, topic_id);
+            let records = offsets::topic_tombstones(&self.hard, id, name, topic_id);
             let cause = DeletionCause::TopicDeleted;
             tell_deleted(output, id, group.generation(), &records, cause);
             output.records.extend(records);
@@ -449,7 +465,7 @@ impl GroupShard {
             group.after_load(&mut ctx);
             groups.insert(id.clone(), group);
         }
-        for id in hard.offsets.groups() {
+        for id in hard.offsets.groups().chain(hard.pending.groups()) {
             groups.entry(id.clone()).or_insert_with(|| ClassicGroup::new(id.clone(), now));
         }
         let first = now.monotonic + self.config.offsets_retention_check_interval;

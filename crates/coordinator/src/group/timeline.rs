@@ -106,6 +106,11 @@ pub enum EventKind {
         /// How long it may be silent.
         timeout: Duration,
     },
+    /// The client of a member went away before it could learn the member's id (JoinGroup versions 0 to 3).
+    MemberAbandoned {
+        /// The id.
+        member: ByteString,
+    },
     /// Members that did not join the rebalance in time are out.
     MembersDidNotJoin {
         /// Their ids.
@@ -376,6 +381,11 @@ impl Display for Event {
                 f,
                 "Member {member} in group {group} has failed, removing it from the group (not heard from for \
                  {timeout:?})."
+            ),
+            EventKind::MemberAbandoned { member } => write!(
+                f,
+                "Member {member} in group {group} has failed, removing it from the group (its client closed the \
+                 connection before it was told its member id)."
             ),
             EventKind::MembersDidNotJoin { members } => {
                 write!(f, "Group {group} removed members who haven't joined: {}.", list(members))

@@ -68,11 +68,7 @@ impl ClassicGroup {
         if !self.supports(request) {
             return Err((request.member_id.clone(), ErrorCode::InconsistentGroupProtocol));
         }
-        // A group whose record does not fit into a batch could never become stable.
-        let former = self.members.get_key_value(&request.member_id);
-        let freed = former.map_or(0, |(id, member)| member.weight(id));
-        let weight = Member::of(request).weight(&request.member_id) + LONGEST_ID_SUFFIX;
-        if self.totals.weight - freed + weight > ctx.config.max_batch_bytes {
+        if !self.has_memory_for(ctx, request) {
             let kind = EventKind::MemberRefused {
                 member: request.member_id.clone(),
                 size: self.members.len(),
@@ -84,15 +80,26 @@ impl ClassicGroup {
         Ok(())
     }
 
+    /// Whether what the member says about itself fits: into what one member may take, into what is left of what the group may
+    /// take, and into the group's record. A group whose record fits into no batch could never become stable.
+    fn has_memory_for(&self, ctx: &Context<'_>, request: &JoinRequest) -> bool {
+        let member = Member::of(request);
+        let weight = member.weight(&request.member_id) + LONGEST_ID_SUFFIX;
+        let metadata_bytes = member.metadata_bytes();
+        let former = self.place_of(request);
+        let (freed_weight, freed_bytes) =
+            former.map_or((0, 0), |(id, former)| (former.weight(id), former.metadata_bytes()));
+        metadata_bytes <= ctx.config.max_member_metadata
+            && self.totals.metadata_bytes - freed_bytes + metadata_bytes
+                <= ctx.config.max_group_metadata
+            && self.totals.weight - freed_weight + weight <= ctx.config.max_batch_bytes
+    }
+
     /// KIP-389. What counts is who will be in the next generation. A static member that returns without its id takes no new
     /// place; one that has not rejoined keeps its own.
     fn has_room_for(&self, ctx: &Context<'_>, request: &JoinRequest) -> bool {
         let max_size = ctx.config.max_size;
-        let known = match &request.instance_id {
-            Some(instance) if request.member_id.is_empty() => self.static_members.get(instance),
-            _ => Some(&request.member_id),
-        }
-        .and_then(|id| self.members.get(id));
+        let known = self.place_of(request).map(|(_, member)| member);
         match self.state {
             GroupState::Empty | GroupState::Dead => true,
             GroupState::PreparingRebalance => {
@@ -104,6 +111,15 @@ impl ClassicGroup {
                 known.is_some() || self.members.len() < max_size
             }
         }
+    }
+
+    /// The member whose place the request is for, if it has one: by its id or, without, by its name.
+    fn place_of(&self, request: &JoinRequest) -> Option<(&ByteString, &Member)> {
+        let id = match &request.instance_id {
+            Some(instance) if request.member_id.is_empty() => self.static_members.get(instance)?,
+            _ => &request.member_id,
+        };
+        self.members.get_key_value(id)
     }
 
     /// Members that will be in the next generation if nobody else joins.
@@ -336,7 +352,9 @@ impl ClassicGroup {
             reason: request.reason.clone(),
         };
         self.event(ctx, kind);
-        let member = Member { is_new: true, ..Member::of(&request) };
+        // A static member is found again by its name, a dynamic one by the id that it was handed out.
+        let knows_its_id = request.instance_id.is_some() || !request.member_id.is_empty();
+        let member = Member { is_new: true, knows_its_id, ..Member::of(&request) };
         self.insert_member(member_id.clone(), member);
         self.leader.get_or_insert_with(|| member_id.clone());
         self.park_join(ctx, &member_id, id);

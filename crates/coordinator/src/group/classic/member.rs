@@ -25,6 +25,8 @@ pub(crate) struct Member {
     pub(crate) assignment: Bytes,
     /// It is in its first join: it cannot heartbeat, so not the session timeout counts but a longer one.
     pub(crate) is_new: bool,
+    /// Whether its client can know its id. A client of versions 0 to 3 is told only when its first join is answered.
+    pub(crate) knows_its_id: bool,
     /// Its parked JoinGroup. Changed only by the group, which counts them.
     pub(super) join: Option<RequestId>,
     /// Its parked SyncGroup.
@@ -59,6 +61,7 @@ impl Member {
             protocols: request.protocols.clone(),
             assignment: Bytes::new(),
             is_new: false,
+            knows_its_id: true,
             join: None,
             sync: None,
             former_id: None,
@@ -87,6 +90,11 @@ impl Member {
             + self.client_id.len()
             + self.client_host.len()
             + subscription.unwrap_or(0)
+    }
+
+    /// Bytes of everything the member sent about its protocols.
+    pub(crate) fn metadata_bytes(&self) -> usize {
+        self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum()
     }
 
     pub(crate) fn is_parked(&self) -> bool {

@@ -78,6 +78,8 @@ struct Totals {
     rebalance_timeouts: BTreeMap<i32, usize>,
     /// Bytes that the members add to the group's record, without assignments.
     weight: usize,
+    /// Bytes of all their protocols.
+    metadata_bytes: usize,
 }
 
 impl ClassicGroup {
@@ -140,6 +142,7 @@ impl ClassicGroup {
                 )],
                 assignment: stored.assignment.clone(),
                 is_new: false,
+                knows_its_id: true,
                 join: None,
                 sync: None,
                 former_id: None,
@@ -401,6 +404,7 @@ impl Totals {
         }
         *self.rebalance_timeouts.entry(member.rebalance_timeout_ms).or_default() += 1;
         self.weight += member.weight(id);
+        self.metadata_bytes += member.metadata_bytes();
     }
 
     fn remove(&mut self, id: &str, member: &Member) {
@@ -410,6 +414,7 @@ impl Totals {
         }
         decrement(&mut self.rebalance_timeouts, &member.rebalance_timeout_ms);
         self.weight -= member.weight(id);
+        self.metadata_bytes -= member.metadata_bytes();
     }
 }
 

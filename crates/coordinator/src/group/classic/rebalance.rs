@@ -183,6 +183,7 @@ impl ClassicGroup {
         for id in self.owe_sync.clone() {
             if let Some(member) = self.members.get_mut(&id) {
                 member.is_new = false;
+                member.knows_its_id = true;
             }
             self.touch(ctx, &id);
             if let Some(request) = self.take_join(&id) {

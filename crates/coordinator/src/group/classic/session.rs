@@ -5,7 +5,7 @@ use kavka_protocol::{ByteString, ErrorCode};
 use super::{ClassicGroup, rebalance::SHORTEST_WAIT};
 use crate::group::{
     CommitRequest, EventKind, GroupState, HeartbeatRequest, LeaveRequest, LeavingMember,
-    LeftMember, RebalanceReason, context::Context, timers::GroupTimer,
+    LeftMember, RebalanceReason, RequestId, context::Context, timers::GroupTimer,
 };
 
 impl ClassicGroup {
@@ -129,6 +129,21 @@ impl ClassicGroup {
             ctx,
             RebalanceReason::MemberExpired { member: member_id.clone() },
         );
+    }
+
+    /// The client of a parked JoinGroup has gone. If it never heard of its id, it cannot come back under it, and so nobody ever
+    /// will: kept, the member would be given partitions that nobody reads until its session ends. Any other member may be on
+    /// its way back.
+    pub(crate) fn abandoned(&mut self, ctx: &mut Context<'_>, request: RequestId) {
+        let of_request = self.members.iter().find(|(_, member)| member.join == Some(request));
+        let Some((id, false)) = of_request.map(|(id, member)| (id.clone(), member.knows_its_id))
+        else {
+            return;
+        };
+        self.remove_member(ctx, &id, ErrorCode::UnknownMemberId);
+        self.event(ctx, EventKind::MemberAbandoned { member: id });
+        // It was in its first join, so there is a rebalance already.
+        self.maybe_complete_join(ctx);
     }
 
     pub(super) fn on_pending_timer(&mut self, ctx: &mut Context<'_>, member_id: &ByteString) {

@@ -1,15 +1,17 @@
 //! Deleting offsets: OffsetDelete, DeleteGroups, and the end of a topic.
 
+use std::collections::BTreeSet;
+
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
-use super::table::OffsetTable;
 use crate::group::{
-    DeleteOffsetsReply, DeleteOffsetsRequest, GroupState, Record, classic::ClassicGroup,
+    DeleteOffsetsReply, DeleteOffsetsRequest, GroupState, OffsetValue, Record,
+    classic::ClassicGroup, hard_state::HardState,
 };
 
 /// The tombstones and codes of an OffsetDelete. The offsets of a topic that a live group reads are kept.
 pub(crate) fn delete_offsets(
-    offsets: &OffsetTable,
+    hard: &HardState,
     group: &ClassicGroup,
     request: &DeleteOffsetsRequest,
 ) -> (Vec<Record>, DeleteOffsetsReply) {
@@ -29,7 +31,8 @@ pub(crate) fn delete_offsets(
             ErrorCode::GroupSubscribedToTopic
         } else {
             for partition in partitions {
-                if offsets.get(&request.group, topic, *partition).is_some() {
+                let committed = hard.offsets.get(&request.group, topic, *partition).is_some();
+                if committed || hard.pending.has(&request.group, topic, *partition) {
                     records.push(tombstone(&request.group, topic, *partition));
                 }
             }
@@ -40,31 +43,35 @@ pub(crate) fn delete_offsets(
     (records, DeleteOffsetsReply { error: ErrorCode::None, topics })
 }
 
-/// Tombstones for everything a group has committed.
-pub(crate) fn group_tombstones(offsets: &OffsetTable, group: &ByteString) -> Vec<Record> {
-    let mut records = Vec::new();
-    for (topic, committed) in offsets.of_group(group) {
-        records.extend(committed.iter().map(|c| tombstone(group, &topic, c.partition)));
+/// Tombstones for everything a group has committed, or has open transactions for.
+pub(crate) fn group_tombstones(hard: &HardState, group: &ByteString) -> Vec<Record> {
+    let mut partitions: BTreeSet<(ByteString, i32)> =
+        hard.pending.of_group(group).cloned().collect();
+    for (topic, committed) in hard.offsets.of_group(group) {
+        partitions.extend(committed.iter().map(|c| (topic.clone(), c.partition)));
     }
-    records
+    partitions.iter().map(|(topic, partition)| tombstone(group, topic, *partition)).collect()
 }
 
 /// Tombstones for what a group has committed to a topic that is gone. Offsets of a later topic of that name stay.
 pub(crate) fn topic_tombstones(
-    offsets: &OffsetTable,
+    hard: &HardState,
     group: &ByteString,
     topic: &ByteString,
     topic_id: Uuid,
 ) -> Vec<Record> {
-    offsets
-        .of_topic(group, topic)
-        .iter()
-        .filter(|committed| {
-            let stored = committed.value.topic_id;
-            topic_id.is_zero() || stored.is_zero() || stored == topic_id
-        })
-        .map(|committed| tombstone(group, topic, committed.partition))
-        .collect()
+    let is_gone = |value: &OffsetValue| {
+        topic_id.is_zero() || value.topic_id.is_zero() || value.topic_id == topic_id
+    };
+    let mut partitions: BTreeSet<i32> = hard.pending.of_topic(group, topic, is_gone).collect();
+    for committed in hard.offsets.of_topic(group, topic) {
+        if is_gone(&committed.value) {
+            partitions.insert(committed.partition);
+        } else {
+            partitions.remove(&committed.partition);
+        }
+    }
+    partitions.iter().map(|partition| tombstone(group, topic, *partition)).collect()
 }
 
 pub(super) fn tombstone(group: &ByteString, topic: &ByteString, partition: i32) -> Record {

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use kavka_protocol::ByteString;
 
-use super::{delete::tombstone, table::OffsetTable};
-use crate::group::{GroupState, OffsetValue, Record, classic::ClassicGroup};
+use super::delete::tombstone;
+use crate::group::{GroupState, OffsetValue, Record, classic::ClassicGroup, hard_state::HardState};
 
 /// From when on the retention of a group's offsets counts, and for which topics.
 #[derive(Debug, PartialEq)]
@@ -56,19 +56,22 @@ impl ExpiryRule {
     }
 }
 
-/// The tombstones of the offsets of a group that have expired, and whether offsets are left.
+/// The tombstones of the offsets of a group that have expired, and whether offsets are left. One that a transaction is open
+/// for is in use, whatever its age.
 pub(crate) fn expired_offsets(
-    offsets: &OffsetTable,
+    hard: &HardState,
     group: &ByteString,
     rule: &ExpiryRule,
     retention: Duration,
     now_ms: i64,
 ) -> (Vec<Record>, bool) {
     let mut records = Vec::new();
-    let mut some_left = false;
-    for (topic, committed) in offsets.of_group(group) {
+    let has_pending = hard.pending.of_group(group).next().is_some();
+    let mut some_left = has_pending;
+    for (topic, committed) in hard.offsets.of_group(group) {
         for offset in committed {
-            if rule.has_expired(&topic, &offset.value, retention, now_ms) {
+            let is_pending = has_pending && hard.pending.has(group, &topic, offset.partition);
+            if !is_pending && rule.has_expired(&topic, &offset.value, retention, now_ms) {
                 records.push(tombstone(group, &topic, offset.partition));
             } else {
                 some_left = true;

@@ -2,24 +2,36 @@
 
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
-use super::table::{Committed, OffsetTable};
-use crate::group::{FetchReply, FetchRequest, FetchTopic, FetchedPartition, FetchedTopic};
+use super::table::Committed;
+use crate::group::{
+    FetchReply, FetchRequest, FetchTopic, FetchedPartition, FetchedTopic, hard_state::HardState,
+};
 
 /// The offsets of a group. One that does not exist has none, which is no error.
-pub(crate) fn fetch_offsets(offsets: &OffsetTable, request: &FetchRequest) -> FetchReply {
-    let topics = match &request.topics {
-        Some(topics) => topics.iter().map(|topic| asked(offsets, &request.group, topic)).collect(),
-        None => all(offsets, &request.group),
+pub(crate) fn fetch_offsets(hard: &HardState, request: &FetchRequest) -> FetchReply {
+    let mut topics: Vec<FetchedTopic> = match &request.topics {
+        Some(topics) => topics.iter().map(|topic| asked(hard, &request.group, topic)).collect(),
+        None => all(hard, &request.group),
     };
+    if request.require_stable {
+        for FetchedTopic { name, partitions, .. } in &mut topics {
+            for row in partitions {
+                if hard.pending.has(&request.group, name, row.partition) {
+                    let error = ErrorCode::UnstableOffsetCommit;
+                    *row = FetchedPartition::none(row.partition, error);
+                }
+            }
+        }
+    }
     FetchReply { group: request.group.clone(), error: ErrorCode::None, topics }
 }
 
-fn asked(offsets: &OffsetTable, group: &ByteString, topic: &FetchTopic) -> FetchedTopic {
+fn asked(hard: &HardState, group: &ByteString, topic: &FetchTopic) -> FetchedTopic {
     let partitions = topic
         .partitions
         .iter()
         .map(|partition| {
-            offsets
+            hard.offsets
                 .get(group, &topic.name, *partition)
                 .filter(|committed| is_same_topic(topic.topic_id, committed.value.topic_id))
                 .map_or_else(|| FetchedPartition::none(*partition, ErrorCode::None), fetched)
@@ -28,8 +40,8 @@ fn asked(offsets: &OffsetTable, group: &ByteString, topic: &FetchTopic) -> Fetch
     FetchedTopic { name: topic.name.clone(), topic_id: topic.topic_id, partitions }
 }
 
-fn all(offsets: &OffsetTable, group: &ByteString) -> Vec<FetchedTopic> {
-    offsets
+fn all(hard: &HardState, group: &ByteString) -> Vec<FetchedTopic> {
+    hard.offsets
         .of_group(group)
         .into_iter()
         .map(|(name, committed)| {

@@ -1,6 +1,6 @@
 //! Committed offsets: who may commit, what is read, what is deleted, and when an offset expires.
 //!
-//! The offsets themselves are hard state ([`table`]): these functions read them and make records.
+//! The offsets themselves are hard state ([`table`], [`pending`]): these functions read them and make records.
 //!
 //! # References
 //! KIP-211 (expiry), KIP-320 (leader epochs), KIP-447 (require stable), KIP-496 (OffsetDelete).
@@ -9,6 +9,7 @@ mod commit;
 mod delete;
 mod expiry;
 mod fetch;
+pub(crate) mod pending;
 pub(crate) mod table;
 
 pub(crate) use self::{

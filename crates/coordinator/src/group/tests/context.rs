@@ -24,8 +24,8 @@ pub(super) struct Context {
     pub(super) config: GroupConfig,
     pub(super) now_ms: u64,
     pub(super) wall_ms: i64,
-    /// Offset and record, of everything that was appended.
-    pub(super) log: Vec<(i64, Record)>,
+    /// Everything that was appended.
+    pub(super) log: Vec<Entry>,
     pub(super) answers: BTreeMap<RequestId, Answer>,
     pub(super) events: Vec<Event>,
     pub(super) history: invariants::History,
@@ -33,6 +33,42 @@ pub(super) struct Context {
     next_request: u64,
     next_connection: u64,
     seed: u64,
+}
+
+/// A record in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) offset: i64,
+    pub(super) what: Logged,
+}
+
+/// What a record in the log is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Logged {
+    Plain(Record),
+    /// Written in the transaction of a producer.
+    Transactional(i64, Record),
+    /// The end of a producer's transaction: whether it was committed.
+    Marker(i64, bool),
+}
+
+impl Entry {
+    pub(super) fn apply_to(&self, shard: &mut GroupShard) {
+        match &self.what {
+            Logged::Plain(record) => shard.apply(self.offset, record),
+            Logged::Transactional(producer, record) => {
+                shard.apply_transactional(self.offset, *producer, record);
+            }
+            Logged::Marker(producer, committed) => shard.end_transaction(*producer, *committed),
+        }
+    }
+
+    pub(super) fn record(&self) -> Option<&Record> {
+        match &self.what {
+            Logged::Plain(record) | Logged::Transactional(_, record) => Some(record),
+            Logged::Marker(..) => None,
+        }
+    }
 }
 
 /// A JoinGroup to be changed before it is sent.
@@ -116,9 +152,21 @@ impl Context {
     /// A shard that has just loaded these records.
     pub(super) fn loaded(config: GroupConfig, records: Vec<Record>) -> Self {
         let mut this = Self::with(config);
-        this.log = (0..).zip(records).collect();
+        records.into_iter().for_each(|record| this.write(Logged::Plain(record)));
         this.reload();
         this
+    }
+
+    /// Something is in the log that this shard did not decide on.
+    fn write(&mut self, what: Logged) {
+        let offset = self.log.last().map_or(0, |entry| entry.offset + 1);
+        self.log.push(Entry { offset, what });
+    }
+
+    /// Something is appended that this shard did not decide on: a transaction's offsets, or its end.
+    pub(super) fn write_and_apply(&mut self, what: Logged) {
+        self.write(what);
+        self.log.last().unwrap().apply_to(&mut self.shard);
     }
 
     pub(super) fn now(&self) -> Now {
@@ -128,7 +176,12 @@ impl Context {
     /// One input: handle, append, apply, look at everything.
     pub(super) fn step(&mut self, input: Input) -> Output {
         let output = self.shard.handle(self.now(), input);
-        self.append(&output.records);
+        let max = self.config.max_batch_bytes;
+        for batch in output.batches(max) {
+            let size: usize = batch.iter().map(Record::approximate_size).sum();
+            assert!(size <= max || batch.len() == 1, "S14");
+            self.append(batch);
+        }
         self.take(&output);
         invariants::check(self);
         output
@@ -136,12 +189,10 @@ impl Context {
 
     fn append(&mut self, records: &[Record]) {
         for record in records {
-            let offset = self.log.last().map_or(0, |(offset, _)| offset + 1);
             let (key, value) = record.encode().unwrap();
             let read = Record::decode(Some(&key), value.as_ref());
             assert_eq!(&read, record, "what is stored is what was meant");
-            self.shard.apply(offset, record);
-            self.log.push((offset, read));
+            self.write_and_apply(Logged::Plain(read));
         }
     }
 
@@ -220,8 +271,8 @@ impl Context {
     pub(super) fn reload(&mut self) {
         self.seed += 1;
         self.shard = GroupShard::new(self.config.clone(), self.seed);
-        for (offset, record) in &self.log {
-            self.shard.apply(*offset, record);
+        for entry in &self.log {
+            entry.apply_to(&mut self.shard);
         }
         self.history.restarted();
         self.step(Input::Loaded);
@@ -243,6 +294,11 @@ impl Context {
 
     pub(super) fn join(&mut self, request: JoinRequest) -> RequestId {
         self.send(Request::Join(request))
+    }
+
+    /// The connection of a parked JoinGroup closes.
+    pub(super) fn abandon(&mut self, request: RequestId) {
+        self.step(Input::Abandoned { group: GROUP.into(), request });
     }
 
     pub(super) fn joined(&self, id: RequestId) -> &JoinReply {

@@ -225,6 +225,28 @@ fn full_group_takes_nobody_in() {
 }
 
 #[test]
+fn what_members_say_about_themselves_is_bounded() {
+    let mut ctx = Context::with(GroupConfig {
+        max_member_metadata: 50,
+        max_group_metadata: 100,
+        ..GroupConfig::default()
+    });
+    let of = |n: usize, bytes: usize| JoinRequest {
+        client_id: n.to_string().into(),
+        protocols: vec![("range".into(), "x".repeat(bytes - 5).into())],
+        ..join()
+    };
+    assert_eq!(ctx.join_now(of(0, 51)).error, ErrorCode::GroupMaxSizeReached);
+    let ids = ctx.stable_of([of(0, 50), of(1, 40)]);
+    assert_eq!(ctx.join_now(of(2, 11)).error, ErrorCode::GroupMaxSizeReached);
+    // What a member said before makes room for what it says now.
+    let second = ids.iter().find(|id| id.starts_with("1-")).unwrap().clone();
+    let parked = ctx.join(JoinRequest { member_id: second, ..of(1, 50) });
+    assert_eq!(ctx.answer(parked), None);
+    assert_eq!(ctx.state(), GroupState::PreparingRebalance);
+}
+
+#[test]
 fn rebalance_goes_on_without_members_that_do_not_come() {
     let mut ctx = Context::new();
     let ids = ctx.stable(3);
@@ -541,7 +563,8 @@ fn group_is_deleted_only_when_empty() {
     ctx.join_now(join());
     let before = ctx.log.len();
     assert_eq!(ctx.delete_group(), ErrorCode::None);
-    let [(_, offset), (_, group)] = &ctx.log[before..] else { panic!("{:?}", ctx.log) };
+    let deleted: Vec<_> = ctx.log[before..].iter().filter_map(Entry::record).collect();
+    let [offset, group] = deleted[..] else { panic!("{deleted:?}") };
     assert!(matches!(offset, Record::Offset { value: None, .. }), "offsets first");
     assert!(matches!(group, Record::Group { value: None, .. }));
     assert_eq!(ctx.state(), GroupState::Dead);

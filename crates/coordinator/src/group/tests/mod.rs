@@ -9,3 +9,4 @@ mod loading;
 mod offsets;
 mod regressions;
 mod static_members;
+mod transactions;

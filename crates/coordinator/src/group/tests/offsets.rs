@@ -298,6 +298,35 @@ fn expiry_is_cut_into_batches_that_the_log_takes() {
     assert!(batches.count() > 5);
 }
 
+/// Cleaning that is larger than a batch is cut; what a request commits never is.
+#[test]
+fn deleting_much_is_cut_into_batches_that_the_log_takes() {
+    let config = GroupConfig { max_batch_bytes: 2_000, ..GroupConfig::default() };
+    let groups: Vec<ByteString> = ["g1", "g2", "g3"].map(ByteString::from).to_vec();
+    let fill = |ctx: &mut Context| {
+        for group in &groups {
+            for at in 0..100 {
+                let topics = vec![topic("t", id(1), vec![partition(at, 1)])];
+                ctx.commit(CommitRequest { group: group.clone(), topics, ..commit(-1, "", 0) });
+            }
+        }
+    };
+    // That no batch is too large is checked at each step.
+    let mut ctx = Context::with(config.clone());
+    fill(&mut ctx);
+    let reply = ctx.call(Request::DeleteGroups(groups.clone()));
+    let deleted = groups.iter().map(|group| (group.clone(), ErrorCode::None)).collect();
+    assert_eq!(reply, Reply::DeleteGroups(deleted));
+    assert_eq!(ctx.shard.hard_state(), HardView::default());
+
+    let mut ctx = Context::with(config.clone());
+    fill(&mut ctx);
+    let output = ctx.step(Input::TopicDeleted { name: "t".into(), topic_id: id(1) });
+    assert!(output.batches(config.max_batch_bytes).count() > 3);
+    assert_eq!(output.batches(config.max_batch_bytes).map(<[Record]>::len).sum::<usize>(), 300);
+    assert_eq!(ctx.shard.hard_state(), HardView::default());
+}
+
 #[test]
 fn wall_clock_that_jumps_expires_no_member() {
     let mut ctx = Context::new();
