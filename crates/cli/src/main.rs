@@ -3,6 +3,7 @@
 //! Exit codes: 0 after a clean stop, 1 when something failed, 2 when the command line or the configuration is wrong.
 
 mod serve;
+mod signals;
 
 use std::process::ExitCode;
 

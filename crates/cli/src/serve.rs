@@ -8,14 +8,15 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use kavka_broker::{
     Broker,
     config::{BrokerConfig, LoadOptions},
 };
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
+
+use crate::signals::Signals;
 
 /// Threads that may wait for the disk, beside those that serve.
 const MAX_BLOCKING_THREADS: usize = 32;
@@ -52,12 +53,10 @@ fn property(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .init();
+    if let Err(wrong) = log_to_stderr() {
+        eprintln!("kavka: {wrong:#}");
+        return ExitCode::from(crate::USAGE);
+    }
     let config = match load(args) {
         Ok(config) => config,
         Err(wrong) => {
@@ -74,9 +73,12 @@ pub(crate) fn run(args: Args) -> ExitCode {
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_name("kavka")
         .build();
-    let served = runtime
-        .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(serve(config)));
+    let served = runtime.context("cannot start the runtime").and_then(|runtime| {
+        let served = runtime.block_on(serve(config));
+        // A second signal does not wait for work on the disk that is still under way.
+        runtime.shutdown_background();
+        served
+    });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
@@ -84,6 +86,20 @@ pub(crate) fn run(args: Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn log_to_stderr() -> anyhow::Result<()> {
+    let filter = match std::env::var(LOG_VARIABLE) {
+        Ok(text) => EnvFilter::try_new(&text).with_context(|| format!("{LOG_VARIABLE}={text}"))?,
+        Err(std::env::VarError::NotPresent) => EnvFilter::new("info"),
+        Err(wrong) => return Err(anyhow!("{LOG_VARIABLE}: {wrong}")),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+    Ok(())
 }
 
 /// Flags before `-X` before environment before file before defaults.
@@ -108,26 +124,28 @@ fn load(args: Args) -> anyhow::Result<BrokerConfig> {
 }
 
 async fn serve(config: BrokerConfig) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut signals = Signals::new()?;
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     let data_dir = config.log.data_dir.clone();
 
-    let broker = Broker::start(config).await?;
+    let broker = tokio::select! {
+        started = Broker::start(config) => started?,
+        signal = signals.next() => {
+            info!("{signal}: stopped before it served");
+            return Ok(());
+        }
+    };
     let address = broker.address();
     announce(&address.to_string()).context("cannot write to standard output")?;
     info!("storing in {}", data_dir.display());
     info!("produce:  echo hello | kcat -b {address} -P -t demo");
     info!("consume:  kcat -b {address} -G demo-group demo");
 
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => info!("SIGINT: stopping"),
-    }
+    let signal = signals.next().await;
+    info!("{signal}: stopping; a second signal stops at once");
     tokio::select! {
         stopped = broker.stop() => stopped.context("cannot close the logs"),
-        _ = terminate.recv() => Err(anyhow::anyhow!("second SIGTERM: stopped at once")),
-        _ = interrupt.recv() => Err(anyhow::anyhow!("second SIGINT: stopped at once")),
+        signal = signals.next() => Err(anyhow!("second signal, {signal}: stopped at once")),
     }
 }
 
