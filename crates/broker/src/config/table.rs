@@ -12,7 +12,6 @@ use kavka_meta::config::{ConfigDef, Effect, TOPIC_CONFIGS, Valid, find};
 
 const LATER_CONSUMER: &str =
     "Not honoured yet: the consumer group protocol of KIP-848 is still to come.";
-const LATER_PRINCIPALS: &str = "Not honoured yet: it counts the groups that one principal creates, and principals are still to come.";
 const LATER_QUOTAS: &str = "Not honoured yet: quotas are still to come.";
 const LATER_SECURITY: &str =
     "Not honoured yet: TLS and SASL are still to come, and listeners that need them are refused.";
