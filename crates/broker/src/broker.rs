@@ -238,6 +238,11 @@ impl RunningBroker {
         &self.addresses
     }
 
+    /// Bytes of requests and answers that are in memory right now, of the `kavka.budget.bytes` that may be.
+    pub fn memory_in_use(&self) -> usize {
+        self.broker.budget.used()
+    }
+
     /// Stops cleanly: no more requests are read, answers under way leave, everything is synced, and the next start need not
     /// look for damage.
     ///
