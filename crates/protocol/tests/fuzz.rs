@@ -119,7 +119,7 @@ fn any_bytes_as_any_message() {
 
 fn batch_seeds() -> Vec<Vec<u8>> {
     let lines = golden::lines("record_batches.jsonl").into_iter();
-    lines.map(|line| golden::unhex(line["hex"].as_str().unwrap())).collect()
+    lines.map(|line| golden::bytes(&line["hex"])).collect()
 }
 
 #[test]

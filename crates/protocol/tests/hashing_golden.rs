@@ -4,19 +4,19 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod golden_file;
+mod golden;
 
 use kavka_protocol::{hash, records};
 use serde_json::Value;
 
 #[test]
 fn every_line_hashes_as_in_apache_kafka() {
-    let lines = golden_file::lines("hashing.jsonl");
+    let lines = golden::lines("hashing.jsonl");
     assert!(!lines.is_empty());
     for line in &lines {
         match line["kind"].as_str().unwrap() {
             "murmur2" => {
-                let key = golden_file::bytes(&line["key_hex"]);
+                let key = golden::bytes(&line["key_hex"]);
                 assert_eq!(Value::from(hash::murmur2(&key)), line["murmur2"], "{line}");
                 let positive = hash::to_positive(hash::murmur2(&key));
                 assert_eq!(Value::from(positive), line["to_positive"], "{line}");
@@ -29,7 +29,7 @@ fn every_line_hashes_as_in_apache_kafka() {
                 check_partitions(line, |partitions| hash::group_partition(group_id, partitions));
             }
             "crc" => {
-                let bytes = golden_file::bytes(&line["bytes_hex"]);
+                let bytes = golden::bytes(&line["bytes_hex"]);
                 assert_eq!(Value::from(records::crc32c(&bytes)), line["crc32c"], "{line}");
                 assert_eq!(Value::from(records::crc32(&bytes)), line["crc32"], "{line}");
             }

@@ -6,7 +6,7 @@
 #![cfg(feature = "zstd")]
 #![allow(clippy::unwrap_used)]
 
-mod golden_file;
+mod golden;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,12 +20,12 @@ const CAP: usize = 1 << 20;
 
 #[test]
 fn every_line_reads_as_in_apache_kafka() {
-    let lines = golden_file::lines("record_batches.jsonl");
+    let lines = golden::lines("record_batches.jsonl");
     assert!(!lines.is_empty());
     let mut decompressor = Decompressor::new(CAP);
     for line in &lines {
         let what = line["description"].as_str().unwrap();
-        let bytes = golden_file::bytes(&line["hex"]);
+        let bytes = golden::bytes(&line["hex"]);
         let (batches, error) = read(&mut decompressor, &bytes);
         assert_eq!(Value::Array(batches), line["batches"], "{what}");
         match (line.get("error").and_then(Value::as_str), error) {
@@ -45,9 +45,9 @@ fn every_line_reads_as_in_apache_kafka() {
 fn rebuilding_gives_back_the_same_batch() {
     let mut decompressor = Decompressor::new(CAP);
     let (mut equal, mut compressed) = (0, 0);
-    for line in golden_file::lines("record_batches.jsonl") {
+    for line in golden::lines("record_batches.jsonl") {
         let what = line["description"].as_str().unwrap();
-        let bytes = golden_file::bytes(&line["hex"]);
+        let bytes = golden::bytes(&line["hex"]);
         if line.get("error").is_some() || what.contains("byte") || what.contains("instead of") {
             // Broken on purpose, or written in a way that this builder does not write.
             continue;
@@ -90,8 +90,8 @@ fn rebuilding_gives_back_the_same_batch() {
 fn markers_are_written_as_kafka_writes_them() {
     let mut decompressor = Decompressor::new(CAP);
     let mut markers = 0;
-    for line in golden_file::lines("record_batches.jsonl") {
-        let bytes = golden_file::bytes(&line["hex"]);
+    for line in golden::lines("record_batches.jsonl") {
+        let bytes = golden::bytes(&line["hex"]);
         for batch in message_set(&bytes).map_while(Result::ok) {
             let AnyBatch::V2(header, original) = batch else { continue };
             if !header.is_control() || line.get("error").is_some() {

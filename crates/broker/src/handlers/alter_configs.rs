@@ -3,49 +3,34 @@
 //! # References
 //! KIP-133.
 
-use std::collections::HashMap;
-
 use kavka_meta::{ConfigMap, config::apply_replacement};
-use kavka_protocol::{
-    ErrorCode,
-    messages::{
-        AlterConfigsRequest, AlterConfigsResponse, alter_configs_request::AlterConfigsResource,
-        alter_configs_response::AlterConfigsResourceResponse,
-    },
+use kavka_protocol::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, alter_configs_request::AlterConfigsResource,
+    alter_configs_response::AlterConfigsResourceResponse,
 };
 
 use super::{
     refusal::Refusal,
-    resource_configs::{alter, named_twice, resource},
+    resource_configs::{Altered, alter, alter_each, resource},
 };
 use crate::dispatch::Context;
 
 pub(crate) async fn handle(context: Context, request: AlterConfigsRequest) -> AlterConfigsResponse {
-    let mut times = HashMap::new();
-    for asked in &request.resources {
-        *times.entry((asked.resource_type, asked.resource_name.clone())).or_insert(0) += 1;
-    }
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for asked in request.resources {
-        let (kind, name) = (asked.resource_type, asked.resource_name.clone());
-        let result = match times.get(&(kind, name.clone())) {
-            Some(1) => change(&context, asked, request.validate_only).await,
-            _ => Err(named_twice()),
-        };
-        let refusal = result.err();
-        responses.push(AlterConfigsResourceResponse {
-            error_code: refusal.as_ref().map_or(ErrorCode::None, |refusal| refusal.code),
-            error_message: refusal.and_then(|refusal| refusal.message).map(Into::into),
-            resource_type: kind,
-            resource_name: name,
-            ..Default::default()
-        });
-    }
-    AlterConfigsResponse { responses, ..Default::default() }
+    let named = |asked: &AlterConfigsResource| (asked.resource_type, asked.resource_name.clone());
+    let change = |asked| change(context.clone(), asked, request.validate_only);
+    let row = |altered: Altered| AlterConfigsResourceResponse {
+        error_code: altered.error_code,
+        error_message: altered.error_message,
+        resource_type: altered.kind,
+        resource_name: altered.name,
+        ..Default::default()
+    };
+    let altered = alter_each(request.resources, named, change).await;
+    AlterConfigsResponse { responses: altered.into_iter().map(row).collect(), ..Default::default() }
 }
 
 async fn change(
-    context: &Context,
+    context: Context,
     asked: AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refusal> {
@@ -56,5 +41,5 @@ async fn change(
         .iter()
         .map(|config| (config.name.to_string(), config.value.as_ref().map(ToString::to_string)))
         .collect();
-    alter(context, resource, validate_only, move |_: &ConfigMap| apply_replacement(&values)).await
+    alter(&context, resource, validate_only, move |_: &ConfigMap| apply_replacement(&values)).await
 }

@@ -3,8 +3,6 @@
 //! # References
 //! KIP-339.
 
-use std::collections::HashMap;
-
 use kavka_meta::{
     ConfigMap, ConfigResourceType,
     config::{Alteration, ConfigOp, apply_incremental, group::GROUP_CONFIGS, topic::TOPIC_CONFIGS},
@@ -20,7 +18,7 @@ use kavka_protocol::{
 
 use super::{
     refusal::Refusal,
-    resource_configs::{alter, named_twice, resource},
+    resource_configs::{Altered, alter, alter_each, resource},
 };
 use crate::{config::BROKER_CONFIGS, dispatch::Context};
 
@@ -28,31 +26,24 @@ pub(crate) async fn handle(
     context: Context,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let mut times = HashMap::new();
-    for asked in &request.resources {
-        *times.entry((asked.resource_type, asked.resource_name.clone())).or_insert(0) += 1;
+    let named = |asked: &AlterConfigsResource| (asked.resource_type, asked.resource_name.clone());
+    let change = |asked| change(context.clone(), asked, request.validate_only);
+    let row = |altered: Altered| AlterConfigsResourceResponse {
+        error_code: altered.error_code,
+        error_message: altered.error_message,
+        resource_type: altered.kind,
+        resource_name: altered.name,
+        ..Default::default()
+    };
+    let altered = alter_each(request.resources, named, change).await;
+    IncrementalAlterConfigsResponse {
+        responses: altered.into_iter().map(row).collect(),
+        ..Default::default()
     }
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for asked in request.resources {
-        let (kind, name) = (asked.resource_type, asked.resource_name.clone());
-        let result = match times.get(&(kind, name.clone())) {
-            Some(1) => change(&context, asked, request.validate_only).await,
-            _ => Err(named_twice()),
-        };
-        let refusal = result.err();
-        responses.push(AlterConfigsResourceResponse {
-            error_code: refusal.as_ref().map_or(ErrorCode::None, |refusal| refusal.code),
-            error_message: refusal.and_then(|refusal| refusal.message).map(Into::into),
-            resource_type: kind,
-            resource_name: name,
-            ..Default::default()
-        });
-    }
-    IncrementalAlterConfigsResponse { responses, ..Default::default() }
 }
 
 async fn change(
-    context: &Context,
+    context: Context,
     asked: AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refusal> {
@@ -74,7 +65,7 @@ async fn change(
         ConfigResourceType::Group => GROUP_CONFIGS,
         ConfigResourceType::Broker | ConfigResourceType::ClientMetrics => BROKER_CONFIGS,
     };
-    alter(context, resource, validate_only, move |current: &ConfigMap| {
+    alter(&context, resource, validate_only, move |current: &ConfigMap| {
         apply_incremental(definitions, current, &changes)
     })
     .await

@@ -1,5 +1,8 @@
 //! What AlterConfigs and IncrementalAlterConfigs have in common: which resource is meant, and how a change of it is checked.
 
+use std::collections::HashMap;
+
+use bytestring::ByteString;
 use kavka_meta::{
     ConfigMap, ConfigResource, ConfigResourceType, TopicError, check_topic_name,
     config::{ConfigError, group, topic},
@@ -77,7 +80,42 @@ pub(crate) async fn alter(
     broker.alter_configs(resource, checked_change).await.map_err(Refusal::from)
 }
 
-/// For two changes of one resource in a request.
-pub(crate) fn named_twice() -> Refusal {
-    Refusal::new(ErrorCode::InvalidRequest, "Each resource must appear at most once.")
+/// What became of one resource of a request, in the columns of both responses.
+pub(crate) struct Altered {
+    pub(crate) kind: i8,
+    pub(crate) name: ByteString,
+    pub(crate) error_code: ErrorCode,
+    pub(crate) error_message: Option<ByteString>,
+}
+
+/// Makes the changes of a request, one resource after the other; a resource that is named twice is not changed at all.
+pub(crate) async fn alter_each<A, F>(
+    asked: Vec<A>,
+    named: impl Fn(&A) -> (i8, ByteString),
+    change: impl Fn(A) -> F,
+) -> Vec<Altered>
+where
+    F: Future<Output = Result<(), Refusal>>,
+{
+    let mut times = HashMap::new();
+    for asked in &asked {
+        *times.entry(named(asked)).or_insert(0) += 1;
+    }
+    let mut altered = Vec::with_capacity(asked.len());
+    for asked in asked {
+        let (kind, name) = named(&asked);
+        let result = match times.get(&(kind, name.clone())) {
+            Some(1) => change(asked).await,
+            _ => Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                "Each resource must appear at most once.",
+            )),
+        };
+        let (error_code, error_message) = match result {
+            Ok(()) => (ErrorCode::None, None),
+            Err(refusal) => (refusal.code, refusal.message.map(Into::into)),
+        };
+        altered.push(Altered { kind, name, error_code, error_message });
+    }
+    altered
 }

@@ -53,12 +53,17 @@ fn vector(file: &str, index: usize, line: Value) -> Vector {
     let version = i16::try_from(line["version"].as_i64().unwrap()).unwrap();
     let what = ["variant", "mutation"].iter().find_map(|key| line[key].as_str()).unwrap();
     let label = format!("{file}:{}: {name} v{version}, {what}", index + 1);
-    let mut bytes = Bytes::from(unhex(line["hex"].as_str().unwrap()));
+    let mut bytes = Bytes::from(bytes(&line["hex"]));
     let prefix = (line["prefix"].is_string() && bytes.len() >= 2).then(|| {
         let prefix = bytes.split_to(2);
         i16::from_be_bytes([prefix[0], prefix[1]])
     });
     Vector { label, name, version, bytes, prefix, line }
+}
+
+/// The bytes of a JSON string of hex digits.
+pub(crate) fn bytes(hex: &Value) -> Vec<u8> {
+    unhex(hex.as_str().unwrap())
 }
 
 pub(crate) fn unhex(text: &str) -> Vec<u8> {
