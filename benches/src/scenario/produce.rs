@@ -1,6 +1,10 @@
 //! Pipelined produce of batches built once: what a batch and a MiB cost the broker.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use kavka_protocol::messages::{
@@ -15,6 +19,10 @@ use crate::{
     connection::{Connection, check, encode_frame},
     load::{self, Window},
 };
+
+/// How long what was acknowledged may take to be visible.
+const VISIBLE_TIMEOUT: Duration = Duration::from_secs(10);
+const VISIBLE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Options of the scenario.
 #[derive(Debug, Clone, clap::Args)]
@@ -148,13 +156,17 @@ impl Load<'_> {
             self.drive(connection, frames, requests)
         })?;
         let batches = requests * self.connections * self.batches_per_request as usize;
-        let after: i64 = admin::end_offsets(&mut admin, self.topic)?.values().sum();
         let sent = batches as i64 * self.batch.records;
-        ensure!(
-            after - before == sent,
-            "{sent} records were acknowledged, the log grew by {}",
-            after - before
-        );
+        // Without acks=all a broker may acknowledge what consumers cannot see yet.
+        let started = Instant::now();
+        let grown = loop {
+            let after: i64 = admin::end_offsets(&mut admin, self.topic)?.values().sum();
+            if after - before >= sent || started.elapsed() > VISIBLE_TIMEOUT {
+                break after - before;
+            }
+            thread::sleep(VISIBLE_PAUSE);
+        };
+        ensure!(grown == sent, "{sent} records were acknowledged, the log grew by {grown}");
         Ok((window, batches))
     }
 
