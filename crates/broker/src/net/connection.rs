@@ -5,12 +5,14 @@
 //! cannot be answered at once (a long poll, a join, a produce that waits for its sync) stays parked in the pipeline, and the
 //! connection reads on, up to [`Limits::max_in_flight`].
 //!
-//! An idle connection holds no buffer.
+//! What arrives goes to a buffer of the thread first, so a connection holds memory only for requests under way, and none
+//! while it is idle.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     fmt, io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -18,6 +20,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
     net::TcpStream,
     sync::watch,
     time::{Instant, Sleep, sleep_until},
@@ -130,12 +133,17 @@ pub(crate) struct Connection {
     closing: Option<End>,
 }
 
-/// What one read asks of the socket at most, unless a larger frame is announced.
-const READ_SIZE: usize = 16 * 1024;
+/// What one read asks of the socket at most, unless a frame has begun to arrive and is larger.
+const READ_SIZE: usize = 64 * 1024;
 /// What stands for "never" where an instant is needed.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Answers waiting for the socket beyond which no further request is read.
 const OUTPUT_LIMIT: usize = 8;
+
+thread_local! {
+    /// Where a thread reads to when it does not know yet how much will come.
+    static ARRIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
+}
 
 impl Connection {
     pub(crate) fn new(
@@ -165,7 +173,7 @@ impl Connection {
     }
 
     /// Serves until either side ends it, or `stopping` turns true and the answers under way have left.
-    pub(crate) async fn serve(mut self, mut stopping: watch::Receiver<bool>) {
+    pub(crate) async fn serve(mut self: Box<Self>, mut stopping: watch::Receiver<bool>) {
         let end = {
             let timer = sleep_until(self.opened + self.limits.first_frame_timeout);
             tokio::pin!(timer);
@@ -209,10 +217,19 @@ impl Connection {
                 break;
             }
         }
+        self.release_unused();
+        self.poll_timer(cx, timer).map(Ok)
+    }
+
+    /// Gives back memory in which there is nothing: there may be many connections, and most of them idle.
+    fn release_unused(&mut self) {
         if self.input.is_empty() && self.input.capacity() > 0 {
             self.input = BytesMut::new();
         }
-        self.poll_timer(cx, timer).map(Ok)
+        if self.is_drained() {
+            self.pipeline = VecDeque::new();
+            self.output = VecDeque::new();
+        }
     }
 
     fn is_drained(&self) -> bool {
@@ -322,27 +339,36 @@ impl Connection {
                     continue;
                 }
                 self.input.reserve(4 + size - self.input.len());
-            } else {
-                self.input.reserve(READ_SIZE);
             }
-            match self.stream.poll_read_ready(cx) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => return Ok(progress),
-            }
-            match self.stream.try_read_buf(&mut self.input) {
-                Ok(0) => {
+            match self.receive(size.is_some(), cx) {
+                Poll::Ready(Ok(0)) => {
                     self.closing = Some(End::ByPeer);
                     return Ok(true);
                 }
-                Ok(_) => {
+                Poll::Ready(Ok(_)) => {
                     progress = true;
                     self.frame_started.get_or_insert_with(Instant::now);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(progress),
             }
         }
         Ok(progress)
+    }
+
+    /// Reads what there is to the input: directly into the room made there for a frame that has `begun`, else by way of the
+    /// thread's buffer, so that no more memory is taken than came. 0 bytes are the end.
+    fn receive(&mut self, begun: bool, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if begun {
+            return pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        }
+        ARRIVED.with_borrow_mut(|arrived| {
+            let mut arrived = ReadBuf::new(arrived);
+            Pin::new(&mut self.stream).poll_read(cx, &mut arrived).map_ok(|()| {
+                self.input.extend_from_slice(arrived.filled());
+                arrived.filled().len()
+            })
+        })
     }
 
     /// The size of the frame at the front of the input, once its four bytes are there.

@@ -147,6 +147,8 @@ impl Listener {
             Arc::clone(&self.limits),
             self.budget.clone(),
         );
+        // Boxed: a future that is handed on by value has room for it at each step.
+        let connection = Box::new(connection);
         let stopping = stopping.clone();
         connections.spawn(async move {
             connection.serve(stopping).await;
