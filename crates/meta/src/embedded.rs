@@ -9,8 +9,9 @@
 //!
 //! A new file is built under another name and renamed when it is complete, so a crash leaves either no file or a good one.
 
+mod draft;
+
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +22,7 @@ use kavka_protocol::Uuid;
 use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
+use self::draft::Draft;
 use crate::cluster::{
     ClusterMeta, NewPartitions, NewTopic, PRODUCER_ID_BLOCK, TopicRef, check_new_partitions,
     check_new_topic,
@@ -90,13 +92,17 @@ impl EmbeddedMeta {
             });
         }
 
-        let draft = data_dir.join(format!("{FILE_NAME}.{}.new", std::process::id()));
+        let draft_path = data_dir.join(format!("{FILE_NAME}.{}.new", std::process::id()));
+        let mut publisher = None;
         let meta = Self::guarded(&store, || {
-            remove_if_there(&draft)?;
-            let database = builder().create(&draft)?;
+            remove_if_there(&draft_path)?;
+            let (draft, made) = Draft::create(&draft_path)?;
+            publisher = Some(made);
+            let database = builder().create_with_backend(draft)?;
             Self::start(database, store.clone(), random, false)
         })?;
-        match publish(&draft, &path, data_dir) {
+        let Some(publisher) = publisher else { unreachable!("a store was made in a draft") };
+        match publisher.publish(&draft_path, &path, data_dir) {
             Ok(()) => Ok(meta),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(MetaError::Locked { store })
@@ -456,18 +462,6 @@ fn begin(database: &Database) -> Result<WriteTransaction, Failure> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
     Ok(transaction)
-}
-
-/// Gives the finished draft its name, unless there is a file of that name by now.
-fn publish(draft: &Path, path: &Path, data_dir: &Path) -> io::Result<()> {
-    let linked = std::fs::hard_link(draft, path);
-    std::fs::remove_file(draft)?;
-    linked?;
-    // Only unix lets one open and sync a directory; elsewhere that is left to the file system.
-    if cfg!(unix) {
-        File::open(data_dir)?.sync_all()?;
-    }
-    Ok(())
 }
 
 /// Removes what starts that crashed have left.
