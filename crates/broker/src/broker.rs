@@ -1,6 +1,6 @@
 //! The broker: what every handler reaches, how it starts and how it stops.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, thread};
 
 use bytestring::ByteString;
 use kavka_log::{LogError, LogStore, SegmentStore, StoreOptions, SyncPolicy};
@@ -202,9 +202,15 @@ impl Opening {
         let data_dir = self.data_dir;
         std::fs::create_dir_all(&data_dir)
             .map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
-        let meta = EmbeddedMeta::open(&data_dir, os_random())?;
-        let store = SegmentStore::open_dir(data_dir.join(LOGS_DIR), self.options, Arc::new(fatal))?;
-        Ok((Arc::new(meta), Arc::new(store)))
+        // Both wait for the disk, mostly.
+        let (meta, store) = thread::scope(|scope| {
+            let logs_dir = data_dir.join(LOGS_DIR);
+            let store =
+                scope.spawn(|| SegmentStore::open_dir(logs_dir, self.options, Arc::new(fatal)));
+            let meta = EmbeddedMeta::open(&data_dir, os_random());
+            (meta, store.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        Ok((Arc::new(meta?), Arc::new(store?)))
     }
 }
 

@@ -10,14 +10,13 @@ mod producer_state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use bytes::Bytes;
 use kavka_log::{
     ActiveProducer, LogConfig, LogError, LogId, LogListener, LogStore, MaintenanceContext,
-    MaintenanceReport, PartitionLog, Slice, slices_from,
+    MaintenanceReport, PartitionLog, Slice,
 };
 use kavka_meta::config::topic::TopicConfig;
-use kavka_protocol::{ErrorCode, records::split_batches};
-use tracing::{error, info, warn};
+use kavka_protocol::ErrorCode;
+use tracing::{error, warn};
 
 pub(crate) use self::append::{AppendError, Produced};
 use self::producer_state::ProducerStates;
@@ -26,8 +25,6 @@ use crate::gate::{Closed, Gate};
 /// Bytes appended since the last snapshot of the producer state after which another one is taken, so that a restart after a
 /// crash reads little of the log.
 const SNAPSHOT_EVERY_BYTES: u64 = 8 << 20;
-/// How much of a log is read at a time to rebuild the producer state.
-const REPLAY_CHUNK_BYTES: usize = 1 << 20;
 
 /// A partition that this broker serves.
 pub(crate) struct Partition {
@@ -44,8 +41,8 @@ pub(crate) struct Partition {
 #[derive(Debug, Default)]
 struct Appender {
     producers: ProducerStates,
-    /// The size of the log when the producer state was last saved.
-    snapshot_at_bytes: u64,
+    /// Bytes of the log after the last snapshot of the producer state.
+    unsaved_bytes: u64,
 }
 
 /// The listener of the log: durable means visible.
@@ -77,10 +74,7 @@ impl Partition {
         let gate = Arc::new(Gate::new(0));
         let log = store.open(&id, log_config, Arc::new(Durable(Arc::clone(&gate))))?;
         gate.advance(log.durable_end_offset());
-        let appender = Mutex::new(Appender {
-            producers: rebuild_producers(&*log)?,
-            snapshot_at_bytes: log.size_bytes(),
-        });
+        let appender = Mutex::new(Appender::rebuild(&*log)?);
         Ok(Partition { id, leader_epoch, log, gate, appender, config: RwLock::new(config) })
     }
 
@@ -177,12 +171,11 @@ impl Partition {
     pub(crate) fn maybe_snapshot(&self, force: bool) -> Result<(), LogError> {
         let (offset, snapshot) = {
             let mut appender = self.appender();
-            let size = self.log.size_bytes();
-            let grown = size.saturating_sub(appender.snapshot_at_bytes);
-            if grown == 0 || (!force && grown < SNAPSHOT_EVERY_BYTES) {
+            let unsaved = appender.unsaved_bytes;
+            if unsaved == 0 || (!force && unsaved < SNAPSHOT_EVERY_BYTES) {
                 return Ok(());
             }
-            appender.snapshot_at_bytes = size;
+            appender.unsaved_bytes = 0;
             (self.log.log_end_offset(), appender.producers.snapshot())
         };
         self.log.put_snapshot(offset, snapshot)
@@ -213,41 +206,28 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// The producer state as of the log end: the newest snapshot, and the batches after it.
-fn rebuild_producers(log: &dyn PartitionLog) -> Result<ProducerStates, LogError> {
-    let mut producers = ProducerStates::default();
-    let mut from = log.log_start_offset();
-    if let Some((offset, bytes)) = log.latest_snapshot()? {
-        match ProducerStates::from_snapshot(bytes) {
-            Some(state) => {
-                producers = state;
-                from = from.max(offset);
+impl Appender {
+    /// The producer state as of the log end: the newest snapshot, and the batches after it.
+    fn rebuild(log: &dyn PartitionLog) -> Result<Appender, LogError> {
+        let mut appender = Appender::default();
+        let mut from = log.log_start_offset();
+        if let Some((offset, bytes)) = log.latest_snapshot()? {
+            match ProducerStates::from_snapshot(bytes) {
+                Some(state) => {
+                    appender.producers = state;
+                    from = from.max(offset);
+                }
+                None => warn!("{}: producer snapshot at {offset} is of no known form", log.id()),
             }
-            None => warn!("{}: producer snapshot at {offset} is of no known form", log.id()),
         }
-    }
-    for slice in slices_from(log, from, REPLAY_CHUNK_BYTES) {
-        for chunk in slice?.chunks {
-            note_batches(log, &chunk, from, &mut producers);
-        }
-    }
-    Ok(producers)
-}
-
-fn note_batches(log: &dyn PartitionLog, chunk: &Bytes, from: i64, producers: &mut ProducerStates) {
-    for batch in split_batches(chunk) {
-        match batch {
+        log.headers(from, &mut |header| {
             // The batch that contains `from` may begin before it.
-            Ok((header, _)) if header.last_offset() >= from => {
-                producers.appended(&header, header.max_timestamp);
+            if header.last_offset() >= from {
+                appender.producers.appended(header, header.max_timestamp);
+                appender.unsaved_bytes += header.size_in_bytes() as u64;
             }
-            Ok(_) => {}
-            Err(damage) => {
-                // The log verified these bytes when it opened; segments of older formats end up here.
-                info!("{}: batches left out of the producer state: {damage}", log.id());
-                break;
-            }
-        }
+        })?;
+        Ok(appender)
     }
 }
 

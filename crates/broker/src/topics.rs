@@ -5,7 +5,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
 use kavka_log::{LogConfig, LogError, LogId, LogStore};
@@ -49,6 +53,16 @@ struct Index {
     by_name: HashMap<Arc<str>, Arc<TopicPartitions>>,
     by_id: HashMap<Uuid, Arc<TopicPartitions>>,
 }
+
+impl Index {
+    fn insert(&mut self, open: Arc<TopicPartitions>) {
+        self.by_name.insert(Arc::clone(&open.topic.name), Arc::clone(&open));
+        self.by_id.insert(open.topic.id, open);
+    }
+}
+
+/// Partitions that are opened at once.
+const OPENING_THREADS: usize = 4;
 
 /// How a topic's configuration follows from its overrides and the broker's settings.
 type Configure = dyn Fn(&MetadataImage, &Topic) -> TopicConfig + Send + Sync;
@@ -112,14 +126,15 @@ impl Topics {
         let image = self.meta.image();
         let old = self.index();
         let mut new = Index::default();
+        let mut changed = Vec::new();
         for topic in image.topics().values() {
-            let known = old.by_id.get(&topic.id);
-            let open = match known {
-                Some(open) if Arc::ptr_eq(&open.topic, topic) => Arc::clone(open),
-                _ => Arc::new(self.open_topic(&image, topic, known.map(|known| &**known))),
-            };
-            new.by_name.insert(Arc::clone(&topic.name), Arc::clone(&open));
-            new.by_id.insert(topic.id, open);
+            match old.by_id.get(&topic.id) {
+                Some(open) if Arc::ptr_eq(&open.topic, topic) => new.insert(Arc::clone(open)),
+                known => changed.push((topic, known.map(|known| &**known))),
+            }
+        }
+        for open in self.open_topics(&image, &changed) {
+            new.insert(Arc::new(open));
         }
         let removed: Vec<_> =
             old.by_id.values().filter(|t| !new.by_id.contains_key(&t.topic.id)).cloned().collect();
@@ -142,33 +157,61 @@ impl Topics {
         }
     }
 
-    /// Opens the partitions that are not open yet; hands the configuration to those that are.
-    fn open_topic(
+    /// Opens the partitions of topics that are not open yet; hands the configuration to those that are.
+    fn open_topics(
         &self,
         image: &MetadataImage,
-        topic: &Arc<Topic>,
-        known: Option<&TopicPartitions>,
-    ) -> TopicPartitions {
-        let config = Arc::new((self.configure)(image, topic));
-        let open = |index: i32| {
+        topics: &[(&Arc<Topic>, Option<&TopicPartitions>)],
+    ) -> Vec<TopicPartitions> {
+        let mut unopened = Vec::new();
+        let mut open = Vec::with_capacity(topics.len());
+        for (topic, known) in topics {
+            let config = Arc::new((self.configure)(image, topic));
             let log_config = self.log_config(&config);
-            let known = known.and_then(|known| known.partitions.get(index as usize));
-            if let Some(known) = known {
-                if let Ok(partition) = known {
-                    partition.set_config(Arc::clone(&config), log_config);
-                }
-                return known.clone();
+            let known = known.map_or(&[][..], |known| &known.partitions);
+            for partition in known.iter().flatten() {
+                partition.set_config(Arc::clone(&config), log_config.clone());
             }
-            let id = LogId { topic: Arc::clone(&topic.name), partition: index, topic_id: topic.id };
-            let leader_epoch = image.leader_epoch(topic, index).unwrap_or(0);
-            Partition::open(&*self.store, id, leader_epoch, Arc::clone(&config), log_config)
-                .map(Arc::new)
-                .inspect_err(|error| error!("{}-{index} is offline: {error}", topic.name))
-        };
-        TopicPartitions {
-            topic: Arc::clone(topic),
-            partitions: (0..topic.partitions).map(open).collect(),
+            for index in i32::try_from(known.len()).unwrap_or(0)..topic.partitions {
+                unopened.push(Unopened {
+                    id: log_id(topic, index),
+                    leader_epoch: image.leader_epoch(topic, index).unwrap_or(0),
+                    config: Arc::clone(&config),
+                    log_config: log_config.clone(),
+                });
+            }
+            let partitions = known.iter().take(topic.partitions as usize).cloned().collect();
+            open.push(TopicPartitions { topic: Arc::clone(topic), partitions });
         }
+        let mut opened = self.open_partitions(&unopened).into_iter();
+        for topic in &mut open {
+            let missing = (topic.topic.partitions as usize).saturating_sub(topic.partitions.len());
+            topic.partitions.extend(opened.by_ref().take(missing));
+        }
+        open
+    }
+
+    /// Opens partitions, some side by side: after a crash each of them waits for the disk several times.
+    fn open_partitions(&self, unopened: &[Unopened]) -> Vec<Result<Arc<Partition>, LogError>> {
+        let next = AtomicUsize::new(0);
+        let opened: Vec<_> = unopened.iter().map(|_| OnceLock::new()).collect();
+        let work = || {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let (Some(wanted), Some(place)) = (unopened.get(index), opened.get(index)) else {
+                    return;
+                };
+                place.get_or_init(|| wanted.open(&*self.store));
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..unopened.len().min(OPENING_THREADS) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        // Each was worked on: by then the index was beyond all of them.
+        opened.into_iter().filter_map(OnceLock::into_inner).collect()
     }
 
     /// The part of a topic's configuration that its logs follow.
@@ -198,16 +241,33 @@ impl Topics {
         info!("deleting topic {} ({})", topic.topic.name, topic.topic.id);
         topic.online().for_each(|partition| partition.close_gate());
         for index in 0..topic.topic.partitions {
-            let id = LogId {
-                topic: Arc::clone(&topic.topic.name),
-                partition: index,
-                topic_id: topic.topic.id,
-            };
+            let id = log_id(&topic.topic, index);
             if let Err(failed) = self.store.delete(&id) {
                 error!("cannot delete the files of {id}; they are left behind: {failed}");
             }
         }
     }
+}
+
+/// A partition to be opened.
+struct Unopened {
+    id: LogId,
+    leader_epoch: i32,
+    config: Arc<TopicConfig>,
+    log_config: LogConfig,
+}
+
+impl Unopened {
+    fn open(&self, store: &dyn LogStore) -> Result<Arc<Partition>, LogError> {
+        let (id, config) = (self.id.clone(), Arc::clone(&self.config));
+        Partition::open(store, id, self.leader_epoch, config, self.log_config.clone())
+            .map(Arc::new)
+            .inspect_err(|error| error!("{} is offline: {error}", self.id))
+    }
+}
+
+fn log_id(topic: &Topic, partition: i32) -> LogId {
+    LogId { topic: Arc::clone(&topic.name), partition, topic_id: topic.id }
 }
 
 /// The configuration of a topic: its overrides over the broker's settings over the defaults.

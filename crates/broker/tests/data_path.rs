@@ -189,6 +189,29 @@ async fn a_retry_of_an_idempotent_producer_is_answered_and_not_appended_also_aft
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_start_had_to_read_again_is_saved_by_the_next_clean_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = || {
+        let entries = std::fs::read_dir(dir.path().join("logs/orders-0")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".ksnapshot")).collect::<Vec<_>>()
+    };
+    let broker = start(dir.path()).await;
+    let mut client = Client::connect(&broker).await;
+    client.create_topic("orders", 1).await;
+    let topic_id = client.topic_id("orders").await;
+    client.call(produce_request(topic_id, 0, batch(&["a", "b"]))).await;
+    broker.stop().await.unwrap();
+    // A killed broker leaves none.
+    for name in snapshots() {
+        std::fs::remove_file(dir.path().join("logs/orders-0").join(name)).unwrap();
+    }
+
+    start(dir.path()).await.stop().await.unwrap();
+    assert_eq!(snapshots().len(), 1, "nothing was appended, and yet there was something to save");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damaged_batches_are_refused_and_the_connection_lives() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kavka_protocol::Uuid;
+use kavka_protocol::{Uuid, records::BatchHeader};
 
 use crate::{LogConfig, LogError};
 
@@ -325,6 +325,13 @@ pub trait PartitionLog: Send + Sync {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Option<Result<Slice, LogError>>;
+
+    /// Visits the headers of the batches from the one that contains `from` on, in order, to the log end at the time of the
+    /// call; *blocking*. The rest of large batches is not read, and no checksum is looked at.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read); headers before the damage were visited.
+    fn headers(&self, from: i64, visit: &mut dyn FnMut(&BatchHeader)) -> Result<(), LogError>;
 
     /// First offset that can be read.
     fn log_start_offset(&self) -> i64;

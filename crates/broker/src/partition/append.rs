@@ -18,7 +18,7 @@ use kavka_protocol::{
     },
 };
 
-use super::{Partition, log_error_code, producer_state::Check};
+use super::{Appender, Partition, log_error_code, producer_state::Check};
 
 /// What became of a produced batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Partition {
         let base_offset = self.log.log_end_offset();
         patch_base_offset(&mut batch, base_offset);
         patch_leader_epoch(&mut batch, self.leader_epoch);
-        let end_offset = self.write(batch.freeze(), AppendClass::Produce)?;
+        let end_offset = self.write(&mut appender, batch.freeze(), AppendClass::Produce)?;
         appender.producers.appended(&BatchHeader { base_offset, ..header }, now_ms);
         Ok(Produced { base_offset, end_offset, log_append_time })
     }
@@ -144,7 +144,7 @@ impl Partition {
         now_ms: i64,
     ) -> Result<i64, AppendError> {
         // Held so that nothing else takes the offset in between.
-        let _appender = self.appender();
+        let mut appender = self.appender();
         let base_offset = self.log.log_end_offset();
         let mut builder = BatchBuilder::new(base_offset).with_leader_epoch(self.leader_epoch);
         for (key, value) in records {
@@ -155,14 +155,21 @@ impl Partition {
         let batch = builder
             .build()
             .map_err(|error| AppendError::new(ErrorCode::MessageTooLarge, error.to_string()))?;
-        self.write(batch, AppendClass::Coordinator)?;
+        self.write(&mut appender, batch, AppendClass::Coordinator)?;
         Ok(base_offset)
     }
 
-    /// One buffered write; the caller holds the appender.
-    fn write(&self, batch: Bytes, class: AppendClass) -> Result<i64, LogError> {
+    /// One buffered write.
+    fn write(
+        &self,
+        appender: &mut Appender,
+        batch: Bytes,
+        class: AppendClass,
+    ) -> Result<i64, LogError> {
         let options = AppendOptions { durability: Durability::Synced, class };
+        let bytes = batch.len() as u64;
         let appended = self.log.append(batch, options)?;
+        appender.unsaved_bytes += bytes;
         if appended.durable {
             self.gate.advance(appended.end_offset);
         }

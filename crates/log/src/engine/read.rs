@@ -2,24 +2,28 @@
 
 use std::sync::Arc;
 
-use kavka_protocol::records::{Decompressor, NO_TIMESTAMP, RecordError};
+use kavka_protocol::records::{BatchHeader, Decompressor, NO_TIMESTAMP, RecordError};
 
 use super::lock;
-use super::log::SegmentLog;
+use super::log::{SegmentLog, State};
 use super::segment::{Access, ReadError, ReadRange, Scan, Scanned, Segment, Verify};
 use crate::{LogConfig, LogError, Slice, TimestampOffset};
 
 /// What a read found without touching a file.
 enum Start {
     Done(Slice),
-    /// The segment to read first, its readable length, the base offset of the next one, and the
-    /// layout that was seen.
-    Segment {
-        segment: Arc<Segment>,
-        len: u64,
-        next_base: Option<i64>,
-        layout: u64,
-    },
+    Segment(Found),
+}
+
+/// The segment to read first.
+struct Found {
+    segment: Arc<Segment>,
+    /// Its readable length.
+    len: u64,
+    /// The base offset of the next one.
+    next_base: Option<i64>,
+    /// The layout that was seen.
+    layout: u64,
 }
 
 impl SegmentLog {
@@ -27,11 +31,9 @@ impl SegmentLog {
         let fs = &*self.shared.fs;
         let mut from = range.from;
         loop {
-            let (segment, len, next_base, layout) = match self.start_read(from, &range)? {
+            let Found { segment, len, next_base, layout } = match self.start_read(from, &range)? {
                 Start::Done(slice) => return Ok(slice),
-                Start::Segment { segment, len, next_base, layout } => {
-                    (segment, len, next_base, layout)
-                }
+                Start::Segment(found) => found,
             };
             let interval = self.config().index_interval_bytes;
             let part = ReadRange { from, ..range };
@@ -64,17 +66,51 @@ impl SegmentLog {
         if let Some(slice) = state.tail.read(from, up_to, range.max_bytes, range.at_least_one) {
             return Ok(Start::Done(slice));
         }
-        let after = state.segments.partition_point(|segment| segment.base_offset <= from);
-        let index = after.saturating_sub(1);
-        let Some(segment) = state.segments.get(index) else {
-            return Ok(Start::Done(Slice { chunks: Vec::new(), next_offset: from }));
-        };
-        Ok(Start::Segment {
-            segment: Arc::clone(segment),
-            len: segment.len(),
-            next_base: state.segments.get(index + 1).map(|next| next.base_offset),
-            layout: state.layout,
+        Ok(match state.find(from) {
+            Some(found) => Start::Segment(found),
+            None => Start::Done(Slice { chunks: Vec::new(), next_offset: from }),
         })
+    }
+
+    pub(super) fn headers(
+        &self,
+        from: i64,
+        visit: &mut dyn FnMut(&BatchHeader),
+    ) -> Result<(), ReadError> {
+        let fs = &*self.shared.fs;
+        let up_to = lock(&self.state).log_end;
+        let (mut next, mut headers, mut window) = (from, Vec::new(), Vec::new());
+        'segments: while next < up_to {
+            let found = {
+                let state = lock(&self.state);
+                self.check_readable(&state)?;
+                if next < state.log_start || next > state.log_end {
+                    return Err(state.out_of_range(next).into());
+                }
+                state.find(next)
+            };
+            let Some(Found { segment, len, next_base, layout }) = found else { return Ok(()) };
+            let interval = self.config().index_interval_bytes;
+            let first = segment.locate(fs, next, len, interval, Access::Blocking)?;
+            let mut position = first.map_or(len, |(position, _)| position);
+            while position < len && next < up_to {
+                position = segment.headers(fs, position, len, &mut window, &mut headers)?;
+                if lock(&self.state).layout != layout {
+                    // The bytes were cut, deleted or replaced while they were read.
+                    headers.clear();
+                    continue 'segments;
+                }
+                for header in headers.drain(..).filter(|header| header.base_offset < up_to) {
+                    next = header.next_offset();
+                    visit(&header);
+                }
+            }
+            match next_base {
+                Some(base) => next = next.max(base),
+                None => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn offset_for_timestamp(
@@ -151,6 +187,21 @@ impl SegmentLog {
             }
         }
         Ok(None)
+    }
+}
+
+impl State {
+    /// The segment that holds `offset`, or would.
+    fn find(&self, offset: i64) -> Option<Found> {
+        let after = self.segments.partition_point(|segment| segment.base_offset <= offset);
+        let index = after.saturating_sub(1);
+        let segment = self.segments.get(index)?;
+        Some(Found {
+            segment: Arc::clone(segment),
+            len: segment.len(),
+            next_base: self.segments.get(index + 1).map(|next| next.base_offset),
+            layout: self.layout,
+        })
     }
 }
 

@@ -17,6 +17,8 @@ use crate::{LogError, Slice};
 const SCAN_WINDOW: usize = 256 << 10;
 /// Bytes that the search for a batch, from an index entry on, reads at once.
 const LOCATE_WINDOW: u64 = 8 << 10;
+/// Bytes read at once where only headers are wanted: many small batches, or one header and not its large batch.
+const HEADERS_WINDOW: u64 = 4 << 10;
 /// An index file larger than this is no index file.
 const MAX_INDEX_FILE: u64 = 256 << 20;
 /// `max_timestamp` before the index was loaded.
@@ -310,6 +312,27 @@ impl Segment {
             position += at as u64;
         }
         Ok(None)
+    }
+
+    /// Adds the headers of the batches that begin within a window from `position` on, where one begins; returns the position
+    /// after the last of them.
+    pub(crate) fn headers(
+        &self,
+        fs: &dyn Fs,
+        position: u64,
+        len: u64,
+        window: &mut Vec<u8>,
+        headers: &mut Vec<BatchHeader>,
+    ) -> Result<u64, ReadError> {
+        let file = self.file(fs)?;
+        let bytes = self.fetch(&*file, window, position, HEADERS_WINDOW, len, Access::Blocking)?;
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(header) = self.header(&bytes[at..], position + at as u64, len)? else { break };
+            at += header.size_in_bytes();
+            headers.push(header);
+        }
+        Ok(position + at as u64)
     }
 
     /// Reads whole, verified batches of the first `len` bytes: from the one that contains `from`,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use kavka_protocol::Uuid;
+use kavka_protocol::{Uuid, records::BatchHeader};
 
 use super::log::SegmentLog;
 use super::segment::{Access, ReadError, ReadRange};
@@ -384,6 +384,10 @@ impl PartitionLog for Handle {
             Err(ReadError::WouldBlock) => None,
             Err(ReadError::Log(error)) => Some(Err(error)),
         }
+    }
+
+    fn headers(&self, from: i64, visit: &mut dyn FnMut(&BatchHeader)) -> Result<(), LogError> {
+        self.0.headers(from, visit).map_err(|error| self.0.unblocked(error))
     }
 
     fn log_start_offset(&self) -> i64 {

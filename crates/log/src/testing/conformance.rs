@@ -41,6 +41,7 @@ const CASES: &[(&str, Case)] = &[
     ("an_unwritten_log_is_empty", an_unwritten_log_is_empty),
     ("reads_return_what_was_appended", reads_return_what_was_appended),
     ("reads_start_inside_batches_and_keep_limits", reads_start_inside_batches_and_keep_limits),
+    ("headers_are_visited_in_order", headers_are_visited_in_order),
     ("appends_must_follow_the_end", appends_must_follow_the_end),
     ("durability_is_reported", durability_is_reported),
     ("everything_survives_a_restart", everything_survives_a_restart),
@@ -129,6 +130,31 @@ fn an_unwritten_log_is_empty(engine: &mut dyn Engine) {
         assert_eq!(log.latest_epoch(), None);
         assert_eq!(log.latest_snapshot().expect("looks"), None);
         restart(engine);
+    }
+}
+
+fn headers_are_visited_in_order(engine: &mut dyn Engine) {
+    let Open { log, .. } = open(engine, &id("t", 0, 1));
+    fill(&*log, 40);
+    // Larger than what is read at a time.
+    append(&*log, payload(log.log_end_offset(), 60, 300, 9));
+    append(&*log, payload(log.log_end_offset(), 1, 40, 9));
+    assert!(log.segment_count() > 1, "the case needs several segments");
+    let all = read_all(&*log).expect("reads");
+    let headers: Vec<_> = split_batches(&all).map(|batch| batch.expect("whole").0).collect();
+    drop(log);
+    for _ in 0..2 {
+        restart(engine);
+        let Open { log, .. } = open(engine, &id("t", 0, 1));
+        for from in [0, 1, 5, 60, 119, 120, 150, 180, 181] {
+            let mut visited = Vec::new();
+            log.headers(from, &mut |header| visited.push(*header)).expect("visits");
+            let expected: Vec<_> =
+                headers.iter().filter(|header| header.last_offset() >= from).copied().collect();
+            assert_eq!(visited, expected, "from {from}");
+        }
+        let beyond = log.headers(182, &mut |_| panic!("there is none"));
+        assert!(matches!(beyond, Ok(()) | Err(LogError::OffsetOutOfRange { .. })));
     }
 }
 
