@@ -26,7 +26,11 @@ pub(super) struct Context {
     pub(super) wall_ms: i64,
     /// Everything that was appended.
     pub(super) log: Vec<Entry>,
+    /// How long the log was after each batch that was appended.
+    pub(super) batch_ends: Vec<usize>,
     pub(super) answers: BTreeMap<RequestId, Answer>,
+    /// How long the log was when each answer was made: so much of it has to be durable before a durable answer leaves.
+    pub(super) positions: BTreeMap<RequestId, usize>,
     pub(super) events: Vec<Event>,
     pub(super) history: invariants::History,
     outstanding: BTreeSet<RequestId>,
@@ -137,7 +141,9 @@ impl Context {
             now_ms: 1_000,
             wall_ms: 1_700_000_000_000,
             log: Vec::new(),
+            batch_ends: Vec::new(),
             answers: BTreeMap::new(),
+            positions: BTreeMap::new(),
             events: Vec::new(),
             history: invariants::History::default(),
             outstanding: BTreeSet::new(),
@@ -169,6 +175,12 @@ impl Context {
         self.log.last().unwrap().apply_to(&mut self.shard);
     }
 
+    /// As [`write_and_apply`](Self::write_and_apply), for a batch of its own after which everything must be in order.
+    pub(super) fn append_foreign(&mut self, what: Logged) {
+        self.write_and_apply(what);
+        self.batch_ends.push(self.log.len());
+    }
+
     pub(super) fn now(&self) -> Now {
         Now { monotonic: Monotonic::from_millis(self.now_ms), wall_ms: self.wall_ms }
     }
@@ -194,6 +206,7 @@ impl Context {
             assert_eq!(&read, record, "what is stored is what was meant");
             self.write_and_apply(Logged::Plain(read));
         }
+        self.batch_ends.push(self.log.len());
     }
 
     fn take(&mut self, output: &Output) {
@@ -201,6 +214,7 @@ impl Context {
             assert!(self.outstanding.remove(&answer.request), "one answer for each request");
             invariants::check_codes(&answer.reply);
             self.answers.insert(answer.request, answer.clone());
+            self.positions.insert(answer.request, self.log.len());
         }
         self.events.extend(output.events.iter().cloned());
         for event in &output.events {
@@ -262,8 +276,7 @@ impl Context {
 
     /// Another broker takes over, or this one starts again.
     pub(super) fn restart(&mut self) {
-        self.step(Input::Unload { error: ErrorCode::NotCoordinator });
-        assert!(self.outstanding.is_empty(), "a shard that is unloaded owes no answer");
+        self.unload(ErrorCode::NotCoordinator);
         self.reload();
     }
 
@@ -280,15 +293,34 @@ impl Context {
 
     /// A step whose append fails: nothing of it happened, and everyone who waits is told.
     pub(super) fn failed_step(&mut self, input: Input, error: ErrorCode) {
+        self.failed_step_after(0, input, error);
+    }
+
+    /// A step of which so many batches are appended before one fails.
+    pub(super) fn failed_step_after(&mut self, batches: usize, input: Input, error: ErrorCode) {
         let mut output = self.shard.handle(self.now(), input);
+        let max = self.config.max_batch_bytes;
+        output.batches(max).take(batches).for_each(|batch| self.append(batch));
         for answer in &mut output.answers {
             answer.reply = answer.reply.clone().failed(append_error(error));
         }
         output.events.clear();
         self.take(&output);
-        let unloaded = self.shard.handle(self.now(), Input::Unload { error: append_error(error) });
+        self.unload(append_error(error));
+        self.reload();
+    }
+
+    fn unload(&mut self, error: ErrorCode) {
+        let unloaded = self.shard.handle(self.now(), Input::Unload { error });
         self.take(&unloaded);
-        assert!(self.outstanding.is_empty(), "a shard that is dropped owes no answer");
+        assert!(self.outstanding.is_empty(), "a shard that is unloaded owes no answer");
+    }
+
+    /// The broker is killed, and comes back with this much of its log. Nobody hears of anything meanwhile.
+    pub(super) fn crash(&mut self, kept: usize) {
+        self.outstanding.clear();
+        self.log.truncate(kept);
+        self.batch_ends.retain(|end| *end <= kept);
         self.reload();
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use kavka_protocol::{ByteString, ErrorCode};
 
 use super::context::{Context, Entry, Logged};
@@ -15,14 +16,27 @@ use crate::group::{
 #[derive(Default)]
 pub(super) struct History {
     generations: BTreeMap<ByteString, i32>,
+    /// Generation, and who has which share, of the groups that were stable.
+    shares: BTreeMap<ByteString, (i32, Shares)>,
+    /// What the log said when it was last replayed, and how long it was.
+    replayed: Option<(usize, HardView)>,
     /// The shard was loaded with a group larger than the limit, so the limit need not hold yet.
     over_capacity: bool,
 }
+
+type Shares = BTreeMap<ByteString, Bytes>;
 
 impl History {
     /// What was not stored is forgotten.
     pub(super) fn restarted(&mut self) {
         self.generations.clear();
+        self.shares.clear();
+        self.replayed = None;
+        self.limit_changed();
+    }
+
+    /// The groups that are there may be larger than they could become now.
+    pub(super) fn limit_changed(&mut self) {
         self.over_capacity = true;
     }
 }
@@ -32,6 +46,7 @@ pub(super) fn check(ctx: &mut Context) {
     soft_state_agrees_with_hard_state(ctx);
     timers_belong_to_someone(ctx);
     generations_never_decrease(ctx);
+    shares_of_a_generation_stay(ctx);
     for group in ctx.shard.groups.values() {
         checks::check(group);
         let sizes = checks::sizes(group);
@@ -50,7 +65,13 @@ pub(super) fn check(ctx: &mut Context) {
 }
 
 /// S2: also from what compaction leaves.
-fn live_equals_replayed(ctx: &Context) {
+fn live_equals_replayed(ctx: &mut Context) {
+    if let Some((len, replayed)) = &ctx.history.replayed
+        && *len == ctx.log.len()
+    {
+        assert_eq!(ctx.shard.hard_state(), *replayed, "S2: only records change hard state");
+        return;
+    }
     let replay = |entries: &[Entry]| {
         let mut fresh = GroupShard::new(ctx.config.clone(), 0);
         entries.iter().for_each(|entry| entry.apply_to(&mut fresh));
@@ -68,6 +89,7 @@ fn live_equals_replayed(ctx: &Context) {
     let tail = &ctx.log[ctx.log.len().saturating_sub(5).max(repeatable)..];
     let twice: Vec<_> = ctx.log.iter().chain(tail).cloned().collect();
     assert_eq!(live, replay(&twice), "S2: the last records may come twice");
+    ctx.history.replayed = Some((ctx.log.len(), live));
 }
 
 /// The last record of each key, in the order of the log. What an open transaction wrote is not compacted, and gives way to
@@ -159,6 +181,29 @@ fn generations_never_decrease(ctx: &mut Context) {
         assert!(before <= *generation, "S8: {id} went from {before} to {generation}");
     }
     ctx.history.generations = now;
+}
+
+/// S30: as long as a group is stable in a generation, nobody's share changes.
+fn shares_of_a_generation_stay(ctx: &mut Context) {
+    let stable = ctx.shard.groups.iter().filter(|(_, group)| group.state() == GroupState::Stable);
+    let now: BTreeMap<ByteString, (i32, Shares)> = stable
+        .map(|(id, group)| {
+            let members = group.describe().members.into_iter();
+            let shares = members.map(|member| (member.member_id, member.assignment)).collect();
+            (id.clone(), (group.generation(), shares))
+        })
+        .collect();
+    for (id, (generation, shares)) in &now {
+        let Some((before, former)) = ctx.history.shares.get(id) else { continue };
+        if before == generation {
+            assert_eq!(former.len(), shares.len(), "S30: {id} lost or won a member");
+            for (member, share) in former {
+                let now = shares.get(member);
+                assert!(now.is_none_or(|now| now == share), "S30: {id} moved {member}'s share");
+            }
+        }
+    }
+    ctx.history.shares = now;
 }
 
 /// S26: codes that the API may answer, where it may answer them.

@@ -7,6 +7,7 @@ mod dynamic_members;
 mod invariants;
 mod loading;
 mod offsets;
+mod random;
 mod regressions;
 mod static_members;
 mod transactions;
