@@ -6,208 +6,26 @@
 //!
 //! `PROPTEST_CASES` says how many walks; a failing one is shrunk and printed.
 
-use std::{collections::BTreeMap, time::Duration};
+mod naive;
+mod records;
+mod steps;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
-use proptest::{prelude::*, sample::Index, strategy::ValueTree, test_runner::TestRunner};
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
-use super::{
-    context::*,
-    loading::{stored_group, stored_member},
+use self::{
+    naive::NaiveOffsets,
+    steps::{Commit, Id, SLEEPS, Step, a_step},
 };
+use super::context::*;
 use crate::group::*;
 
 const GROUPS: [&str; 3] = ["g", "h", ""];
 const TOPICS: [&str; 3] = ["t", "u", "v"];
 const CLIENTS: usize = 6;
-
-/// One step of a walk. Numbers are taken modulo what there is.
-#[derive(Clone, Debug)]
-enum Step {
-    /// A client does what comes next for it.
-    GoOn(usize),
-    /// Some of them do so every second, for some seconds; the others are silent.
-    Live {
-        silent: usize,
-        seconds: u64,
-    },
-    /// A client joins, whatever it is doing.
-    Join {
-        client: usize,
-        id: Id,
-        protocols: usize,
-        timeout: usize,
-    },
-    Sync {
-        client: usize,
-        id: Id,
-        generation: i32,
-        protocol: Option<bool>,
-    },
-    Heartbeat {
-        client: usize,
-        id: Id,
-        generation: i32,
-    },
-    Leave {
-        clients: Vec<(usize, Id)>,
-        by_name: bool,
-    },
-    Commit(Commit),
-    Fetch {
-        group: usize,
-        require_stable: bool,
-        all: bool,
-    },
-    DeleteOffsets {
-        group: usize,
-        topic: usize,
-    },
-    DeleteGroups(Vec<usize>),
-    Look,
-    TopicDeleted {
-        topic: usize,
-        id: u8,
-    },
-    /// The connection of a client closes.
-    Disconnect(usize),
-    Sleep(usize),
-    /// The wall clock jumps by days: offsets grow old at once, sessions do not.
-    Age(i64),
-    /// The shard moves away and comes back.
-    Move,
-    /// The broker is killed: what nobody was told may be lost.
-    Crash(Index),
-    /// A commit or a deletion of groups whose append fails, after so many batches.
-    FailedAppend {
-        batches: usize,
-        commit: Option<Commit>,
-    },
-    MaxSize(usize),
-    TransactionalOffset {
-        producer: i64,
-        group: usize,
-        offset: i64,
-    },
-    EndTransaction {
-        producer: i64,
-        committed: bool,
-    },
-}
-
-#[derive(Clone, Debug)]
-struct Commit {
-    client: usize,
-    id: Id,
-    generation: i32,
-    topic: usize,
-    partitions: usize,
-    offset: i64,
-    long_note: bool,
-    retention_ms: Option<i64>,
-}
-
-/// Which member id a request carries.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Id {
-    Own,
-    None,
-    Unknown,
-    /// That of the next client.
-    OfAnother,
-}
-
-fn an_id() -> impl Strategy<Value = Id> {
-    prop_oneof![
-        6 => Just(Id::Own),
-        1 => Just(Id::None),
-        1 => Just(Id::Unknown),
-        1 => Just(Id::OfAnother),
-    ]
-}
-
-/// Most clients say what the others say.
-fn a_protocol_list() -> impl Strategy<Value = usize> {
-    prop_oneof![3 => Just(0), 2 => Just(1), 1 => Just(2), 1 => Just(3)]
-}
-
-/// What is added to the generation that the client knows.
-fn a_generation() -> impl Strategy<Value = i32> {
-    prop_oneof![6 => Just(0), 1 => Just(-1), 1 => Just(1), 1 => Just(i32::MIN)]
-}
-
-fn a_client() -> impl Strategy<Value = usize> {
-    0..CLIENTS
-}
-
-fn a_commit() -> impl Strategy<Value = Commit> {
-    (
-        (a_client(), an_id(), a_generation()),
-        (0..TOPICS.len(), 1..4_usize, 0..100_i64, prop::bool::weighted(0.1)),
-        prop::option::weighted(0.1, prop_oneof![Just(-1), Just(50_000), Just(10_000_000_000)]),
-    )
-        .prop_map(
-            |((client, id, generation), (topic, partitions, offset, long_note), retention)| {
-                let retention_ms = retention;
-                Commit {
-                    client,
-                    id,
-                    generation,
-                    topic,
-                    partitions,
-                    offset,
-                    long_note,
-                    retention_ms,
-                }
-            },
-        )
-}
-
-fn a_step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        20 => a_client().prop_map(Step::GoOn),
-        25 => (0..2 * CLIENTS, 1..9_u64)
-            .prop_map(|(silent, seconds)| Step::Live { silent, seconds }),
-        6 => (a_client(), an_id(), a_protocol_list(), 0..3_usize).prop_map(
-            |(client, id, protocols, timeout)| Step::Join { client, id, protocols, timeout }
-        ),
-        4 => (a_client(), an_id(), a_generation(), prop::option::weighted(0.3, any::<bool>()))
-            .prop_map(|(client, id, generation, protocol)| {
-                Step::Sync { client, id, generation, protocol }
-            }),
-        4 => (a_client(), an_id(), a_generation())
-            .prop_map(|(client, id, generation)| Step::Heartbeat { client, id, generation }),
-        3 => (prop::collection::vec((a_client(), an_id()), 1..3), any::<bool>())
-            .prop_map(|(clients, by_name)| Step::Leave { clients, by_name }),
-        10 => a_commit().prop_map(Step::Commit),
-        2 => (0..GROUPS.len(), any::<bool>(), any::<bool>()).prop_map(
-            |(group, require_stable, all)| Step::Fetch { group, require_stable, all }
-        ),
-        1 => (0..GROUPS.len(), 0..TOPICS.len())
-            .prop_map(|(group, topic)| Step::DeleteOffsets { group, topic }),
-        2 => prop::collection::vec(0..GROUPS.len(), 1..4).prop_map(Step::DeleteGroups),
-        1 => Just(Step::Look),
-        1 => (0..TOPICS.len(), 0..2_u8).prop_map(|(topic, id)| Step::TopicDeleted { topic, id }),
-        2 => a_client().prop_map(Step::Disconnect),
-        8 => prop_oneof![3 => 0..4_usize, 2 => 4..SLEEPS.len()].prop_map(Step::Sleep),
-        2 => (-1..9_i64).prop_map(Step::Age),
-        2 => Just(Step::Move),
-        3 => any::<Index>().prop_map(Step::Crash),
-        2 => (0..3_usize, prop::option::of(a_commit()))
-            .prop_map(|(batches, commit)| Step::FailedAppend { batches, commit }),
-        1 => (2..5_usize).prop_map(Step::MaxSize),
-        2 => (0..3_i64, 0..GROUPS.len(), 0..100_i64).prop_map(|(producer, group, offset)| {
-            Step::TransactionalOffset { producer, group, offset }
-        }),
-        2 => (0..3_i64, any::<bool>())
-            .prop_map(|(producer, committed)| Step::EndTransaction { producer, committed }),
-    ]
-}
-
-/// Times after which something happens: a pending id gives way, the initial delay ends, a session, a rebalance, the search for
-/// expired offsets.
-const SLEEPS: [u64; 7] = [1, 100, 500, 3_000, 9_999, 30_000, 600_000];
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -264,13 +82,13 @@ impl World {
                 // Two pairs of clients cannot be told apart by their names.
                 client_id: (at / 3).to_string().into(),
                 // Every third one is static, and two of those have the same name.
-                instance_id: (at % 3 == 0).then(|| "i".into()),
+                instance_id: at.is_multiple_of(3).then(|| "i".into()),
                 connection: Some(ctx.connection()),
                 // Shorter than a session: who is silent misses a generation before it is given up.
                 rebalance_timeout_ms: 5_000,
                 protocol_type: if at == 5 { "connect".into() } else { "consumer".into() },
                 requires_known_member_id: at % 4 != 1,
-                supports_skip_assignment: at % 2 == 0,
+                supports_skip_assignment: at.is_multiple_of(2),
                 ..join()
             };
             Client {
@@ -315,9 +133,8 @@ impl World {
 
     /// The client reads its answers, as clients do.
     fn listen(&mut self, client: usize) {
-        let request = match self.clients[client].does {
-            Does::Joins(request) | Does::Syncs(request) => request,
-            _ => return,
+        let (Does::Joins(request) | Does::Syncs(request)) = self.clients[client].does else {
+            return;
         };
         let Some(reply) = self.hear(request) else { return };
         let this = &mut self.clients[client];
@@ -477,46 +294,7 @@ impl World {
 
     /// S5: what is fetched is what the log says, read naively.
     fn fetch(&mut self, group: usize, require_stable: bool, all: bool) {
-        let mut committed: BTreeMap<(ByteString, i32), (i64, i64)> = BTreeMap::new();
-        let mut pending: BTreeMap<i64, Vec<(ByteString, i32, i64, Option<i64>)>> = BTreeMap::new();
-        for entry in &self.ctx.log {
-            match &entry.what {
-                Logged::Plain(Record::Offset { group: of, topic, partition, value })
-                    if *of == GROUPS[group] =>
-                {
-                    let key = (topic.clone(), *partition);
-                    match value {
-                        Some(value) => {
-                            committed.insert(key, (value.offset, entry.offset));
-                        }
-                        None => {
-                            committed.remove(&key);
-                            for rows in pending.values_mut() {
-                                rows.retain(|(t, p, ..)| (t, p) != (topic, partition));
-                            }
-                        }
-                    }
-                }
-                Logged::Transactional(
-                    producer,
-                    Record::Offset { group: of, topic, partition, value: Some(value) },
-                ) if *of == GROUPS[group] => {
-                    let row = (topic.clone(), *partition, entry.offset, Some(value.offset));
-                    pending.entry(*producer).or_default().push(row);
-                }
-                Logged::Marker(producer, was_committed) => {
-                    for (topic, partition, at, offset) in
-                        pending.remove(producer).into_iter().flatten()
-                    {
-                        let now = committed.get(&(topic.clone(), partition));
-                        if *was_committed && now.is_none_or(|(_, of_now)| *of_now < at) {
-                            committed.insert((topic, partition), (offset.unwrap(), at));
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
+        let NaiveOffsets { committed, pending } = NaiveOffsets::of(&self.ctx.log, GROUPS[group]);
         let topics = TOPICS.map(|name| FetchTopic {
             name: name.into(),
             topic_id: Uuid::ZERO,
@@ -531,10 +309,11 @@ impl World {
         let mut seen = 0;
         for topic in &reply.topics {
             for row in &topic.partitions {
+                let row_at = row.partition;
                 let is_open = pending
                     .values()
                     .flatten()
-                    .any(|(t, p, ..)| (t, *p) == (&topic.name, row.partition));
+                    .any(|row| (&row.topic, row.partition) == (&topic.name, row_at));
                 let expected = if require_stable && is_open {
                     (-1, ErrorCode::UnstableOffsetCommit)
                 } else {
@@ -749,70 +528,6 @@ proptest! {
         }
         world.end();
     }
-
-    /// S31: a log may say anything. What is there is loaded, served, and cleared away in time.
-    #[test]
-    fn any_sequence_of_records_can_be_loaded(
-        records in prop::collection::vec(any_record(), 0..40),
-    ) {
-        let mut shard = GroupShard::new(GroupConfig::default(), 1);
-        for (offset, (producer, record)) in (0..).zip(&records) {
-            match producer {
-                Some((producer, Some(committed))) => shard.end_transaction(*producer, *committed),
-                Some((producer, None)) => shard.apply_transactional(offset, *producer, record),
-                None => shard.apply(offset, record),
-            }
-        }
-        let mut ctx = Context::new();
-        ctx.shard = shard;
-        let output = ctx.shard.handle(ctx.now(), Input::Loaded);
-        for record in &output.records {
-            ctx.shard.apply(1_000, record);
-        }
-        for group in GROUPS {
-            let request = JoinRequest { group: group.into(), member_id: "m-1".into(), ..join() };
-            let request = Input::Request(RequestId(1), Request::Join(request));
-            for record in ctx.shard.handle(ctx.now(), request).records {
-                ctx.shard.apply(2_000, &record);
-            }
-        }
-        for at in 3_000.. {
-            let Some(deadline) = ctx.shard.next_deadline() else { break };
-            if deadline.elapsed() > Duration::from_secs(24 * 3_600) {
-                break;
-            }
-            ctx.now_ms = ms(deadline.elapsed());
-            for record in ctx.shard.handle(ctx.now(), Input::Deadline).records {
-                ctx.shard.apply(at, &record);
-            }
-        }
-        prop_assert!(ctx.shard.groups.values().all(|group| group.state() == GroupState::Empty));
-    }
-
-    /// S31: neither may bytes do harm.
-    #[test]
-    fn any_bytes_are_a_record_or_are_skipped(
-        key in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
-        value in prop::option::of(prop::collection::vec(any::<u8>(), 0..120)),
-        record_type in prop::option::of(0..4_i16),
-        version in prop::option::of(0..6_i16),
-    ) {
-        let prefixed = |prefix: Option<i16>, bytes: Vec<u8>| {
-            let prefix = prefix.map(|prefix| prefix.to_be_bytes().to_vec()).unwrap_or_default();
-            Bytes::from([prefix, bytes].concat())
-        };
-        let key = key.map(|key| prefixed(record_type, key));
-        let value = value.map(|value| prefixed(version, value));
-        let record = Record::decode(key.as_ref(), value.as_ref());
-        let mut shard = GroupShard::new(GroupConfig::default(), 1);
-        shard.apply(0, &record);
-        let skipped: u64 = shard.skipped_records().values().sum();
-        let is_skipped = matches!(record, Record::Skipped(_));
-        prop_assert_eq!(skipped, u64::from(is_skipped), "what is skipped is counted");
-        if is_skipped {
-            prop_assert_eq!(shard.hard_state(), HardView::default());
-        }
-    }
 }
 
 /// The walks are worth something only if they get about: every kind of event that the protocol has happens in some of them.
@@ -861,60 +576,4 @@ fn walks_reach_every_corner() {
     for name in expected {
         assert!(seen.contains_key(name), "no walk got to {name}: {seen:?}");
     }
-}
-
-/// A record, and the producer whose transaction it belongs to or, in its place, the end of that transaction.
-fn any_record() -> impl Strategy<Value = (Option<(i64, Option<bool>)>, Record)> {
-    let name = || prop::sample::select(vec!["", "m-1", "m-2", "m-3"]).prop_map(ByteString::from);
-    let number = || prop_oneof![Just(-1), Just(0), Just(i32::MIN), Just(i32::MAX), 1..20_000];
-    let member = (
-        (name(), prop::option::of(name()), number(), number()),
-        (prop::collection::vec(any::<u8>(), 0..8), any::<bool>()),
-    )
-        .prop_map(
-            |((id, instance_id, rebalance_timeout_ms, session_timeout_ms), (bytes, good))| {
-                GroupMember {
-                    instance_id,
-                    rebalance_timeout_ms,
-                    session_timeout_ms: session_timeout_ms.min(1_800_000),
-                    subscription: if good { subscription(&["t"]) } else { bytes.into() },
-                    ..stored_member(&id)
-                }
-            },
-        );
-    let group = (
-        prop::collection::vec(member, 0..5),
-        (number(), prop::option::of(name()), prop::option::of(name())),
-        (name(), any::<i64>()),
-    )
-        .prop_map(|(members, (generation, protocol, leader), (protocol_type, timestamp))| {
-            GroupValue {
-                generation,
-                protocol,
-                leader,
-                protocol_type,
-                state_timestamp_ms: timestamp,
-                ..stored_group(members)
-            }
-        });
-    let value = (any::<i64>(), number(), any::<i64>(), prop::option::of(any::<i64>())).prop_map(
-        |(offset, leader_epoch, commit_timestamp_ms, expire_timestamp_ms)| OffsetValue {
-            offset,
-            leader_epoch,
-            metadata: "note".into(),
-            commit_timestamp_ms,
-            expire_timestamp_ms,
-            topic_id: Uuid::ZERO,
-        },
-    );
-    let group_name = || prop::sample::select(GROUPS.to_vec()).prop_map(ByteString::from);
-    let record = prop_oneof![
-        (group_name(), prop::option::of(group))
-            .prop_map(|(group, value)| Record::Group { group, value }),
-        (group_name(), 0..3_i32, prop::option::of(value)).prop_map(|(group, partition, value)| {
-            Record::Offset { group, topic: "t".into(), partition, value }
-        }),
-        Just(Record::Skipped(Skipped::Type(77))),
-    ];
-    (prop::option::weighted(0.3, (0..3_i64, prop::option::of(any::<bool>()))), record)
 }
