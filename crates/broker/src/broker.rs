@@ -267,6 +267,8 @@ impl RunningBroker {
             }
         }
         self.background.abort();
+        // Its share in the broker is gone when it has ended, and not before: the data directory could not be opened again.
+        let _ = self.background.await;
         let (broker, store) = (self.broker, self.store);
         blocking(move || {
             for topic in broker.topics.all() {
