@@ -38,6 +38,23 @@ async fn what_was_produced_is_fetched_also_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_durable_and_visible_also_with_acks_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    let mut client = Client::connect(&broker).await;
+    let topic = client.create_topic("t", 1).await;
+    for offset in 0..20 {
+        let acks = if offset % 2 == 0 { 1 } else { -1 };
+        let request =
+            ProduceRequest { acks, ..produce_request(topic, 0, batch(&[&offset.to_string()])) };
+        client.call(request).await;
+        // Nothing above what the disk has is ever served.
+        assert_eq!(client.fetch_values(topic, 0, offset).await, [offset.to_string()]);
+    }
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_codec_is_stored_as_it_came() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
@@ -94,6 +111,27 @@ async fn a_fetch_with_nothing_to_read_waits_its_time() {
     let response = client.call(request).await;
     assert!(values(&response).is_empty());
     assert!(began.elapsed() >= Duration::from_millis(300));
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_of_nothing_but_unknown_topics_is_answered_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    let mut client = Client::connect(&broker).await;
+    let unknown = kavka_protocol::Uuid::from_bytes([7; 16]);
+    let began = Instant::now();
+    let request = FetchRequest { max_wait_ms: 15_000, ..fetch_request(unknown, 0, 0) };
+    let response = client.call(request).await;
+    assert_eq!(response.responses[0].partitions[0].error_code, ErrorCode::UnknownTopicId);
+    assert!(began.elapsed() < Duration::from_secs(10), "it did not wait");
+
+    let topic = client.create_topic("t", 1).await;
+    let mut request = FetchRequest { max_wait_ms: 300, ..fetch_request(topic, 0, 0) };
+    request.topics.extend(fetch_request(unknown, 0, 0).topics);
+    let began = Instant::now();
+    client.call(request).await;
+    assert!(began.elapsed() >= Duration::from_millis(300), "it waited for the topic that is there");
     broker.stop().await.unwrap();
 }
 

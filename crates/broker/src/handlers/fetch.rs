@@ -83,7 +83,9 @@ pub(crate) async fn handle(context: Context, request: FetchRequest) -> Reply<Fet
     let pass = loop {
         let seen = Seen::of(&sources);
         let pass = read_all(&context, &sources, max_bytes).await;
-        let satisfied = pass.failed || pass.bytes >= min_bytes || sources.is_empty();
+        // Without any partition there is nothing to wait for; beside others, one that is not there does not end their wait.
+        let nothing_to_wait_for = sources.iter().all(|source| source.partition.is_err());
+        let satisfied = pass.failed || pass.bytes >= min_bytes || nothing_to_wait_for;
         if satisfied || wait.is_zero() || Instant::now() >= deadline {
             break pass;
         }

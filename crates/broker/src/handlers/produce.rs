@@ -1,6 +1,7 @@
 //! Produce: appends batches, and answers when they are durable.
 //!
-//! All partitions are appended to before anything is waited for, so one sync covers them.
+//! All partitions are appended to before anything is waited for, so one sync covers them. There is one replica, so acks=1 promises
+//! what acks=all does, and is answered when that holds; who wants less says so with `kavka.sync.policy`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -81,11 +82,10 @@ pub(crate) async fn handle(context: Context, request: ProduceRequest) -> Reply<P
     }
     match request.acks {
         0 => without_answer(&response),
-        -1 => {
+        _ => {
             wait(&mut response, waiting, request.timeout_ms).await;
             Reply::Answer(response)
         }
-        _ => Reply::Answer(response),
     }
 }
 
@@ -169,7 +169,7 @@ fn without_answer(response: &ProduceResponse) -> Reply<ProduceResponse> {
     Reply::Silent
 }
 
-/// acks=all: waits until everything appended is durable, or the time is up.
+/// Waits until everything appended is durable, or the time is up.
 async fn wait(response: &mut ProduceResponse, waiting: Vec<Waiting>, timeout_ms: i32) {
     let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
     let deadline = tokio::time::Instant::now() + timeout;
