@@ -65,7 +65,8 @@ pub trait LogStore: Send + Sync {
 }
 
 /// Hears what becomes of a log. Called from the store's sync threads and from
-/// [`PartitionLog::close`], never from within another call, and never while the log holds a lock.
+/// [`PartitionLog::close`], by one thread at a time, never from within another call, and never while
+/// the log holds a lock that anything but another report would need.
 pub trait LogListener: Send + Sync {
     /// Everything below `up_to` (exclusive) is durable. Calls may repeat a value; they never go
     /// back except after [`PartitionLog::truncate`].
@@ -368,8 +369,11 @@ pub trait PartitionLog: Send + Sync {
     fn advance_start(&self, offset: i64) -> Result<(), LogError>;
 
     /// Cuts the log back so that it ends at `offset`, *blocking*: durable before it returns.
-    /// Beyond the end, nothing changes. A batch that straddles `offset` is cut as a whole. Below the log
-    /// start, the log becomes empty and starts at `offset`. Returns the new log end offset.
+    /// Beyond the end, nothing changes. A batch that straddles `offset` is cut as a whole. Returns the
+    /// new log end offset.
+    ///
+    /// # Errors
+    /// [`LogError::OffsetOutOfRange`] below the log start.
     fn truncate(&self, offset: i64) -> Result<i64, LogError>;
 
     /// Changes the settings, from the next append, read or maintenance run on.

@@ -17,7 +17,7 @@ const MAGIC: &[u8; 8] = b"KVKCKPT1";
 /// Slots do not share a sector or page.
 const SLOT_BYTES: usize = 4096;
 const HEADER_BYTES: usize = 24;
-const FIXED_BODY_BYTES: usize = 44;
+const FIXED_BODY_BYTES: usize = 52;
 /// Leader epochs that fit into a slot; older ones are forgotten.
 pub(crate) const MAX_EPOCHS: usize = (SLOT_BYTES - HEADER_BYTES - FIXED_BODY_BYTES) / 12;
 
@@ -39,6 +39,9 @@ pub(crate) struct Checkpoint {
     pub(crate) recovery: RecoveryPoint,
     /// Compaction has cleaned everything below it.
     pub(crate) clean_up_to: i64,
+    /// Offsets may be missing below it, where compaction took them or where nobody knows. From it on
+    /// each batch begins where the one before ended.
+    pub(crate) gaps_below: i64,
     /// Leader epochs and their start offsets, ascending, as of the recovery point.
     pub(crate) epochs: Vec<(i32, i64)>,
 }
@@ -51,14 +54,15 @@ pub(crate) struct CheckpointFile {
     /// The file's name is durable.
     named: bool,
     sequence: u64,
-    written: Option<Checkpoint>,
+    /// What the slots hold; the one of the sequence number's parity counts.
+    slots: [Option<Checkpoint>; 2],
 }
 
 impl CheckpointFile {
     /// For a directory that holds no checkpoint yet.
     pub(crate) fn absent(dir: &Path) -> Self {
         let path = dir.join(names::CHECKPOINT);
-        Self { path, file: None, named: false, sequence: 0, written: None }
+        Self { path, file: None, named: false, sequence: 0, slots: [None, None] }
     }
 
     /// Reads the newer of the two slots; damaged ones count as absent.
@@ -69,12 +73,12 @@ impl CheckpointFile {
         let mut bytes = vec![0; 2 * SLOT_BYTES];
         let n = read_full(&*file, &mut bytes, 0).map_err(io)?;
         bytes.truncate(n);
-        for slot in bytes.chunks(SLOT_BYTES) {
+        for (i, slot) in bytes.chunks(SLOT_BYTES).enumerate() {
             if let Some((sequence, checkpoint)) = decode(slot)
-                && (this.written.is_none() || sequence > this.sequence)
+                && sequence % 2 == i as u64
             {
-                this.sequence = sequence;
-                this.written = Some(checkpoint);
+                this.sequence = this.sequence.max(sequence);
+                this.slots[i] = Some(checkpoint);
             }
         }
         // Not reopened by every write, but not kept open by logs that are only read either.
@@ -84,14 +88,36 @@ impl CheckpointFile {
 
     /// What the file holds.
     pub(crate) fn written(&self) -> Option<&Checkpoint> {
-        self.written.as_ref()
+        self.slots[self.current()].as_ref()
+    }
+
+    fn current(&self) -> usize {
+        (self.sequence % 2) as usize
+    }
+
+    /// Replaces the contents of both slots, one after the other: for changes that make the older
+    /// slot wrong, so that damage to the newer one does not bring back what no longer holds.
+    pub(crate) fn write_both(
+        &mut self,
+        fs: &dyn Fs,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), LogError> {
+        self.write(fs, checkpoint.clone())?;
+        if self.slots[1 - self.current()].as_ref() == Some(checkpoint) {
+            return Ok(());
+        }
+        self.write_slot(fs, checkpoint.clone())
     }
 
     /// Replaces the contents: durable when it returns. Without effect if they are equal.
     pub(crate) fn write(&mut self, fs: &dyn Fs, checkpoint: Checkpoint) -> Result<(), LogError> {
-        if self.written.as_ref() == Some(&checkpoint) && self.named {
+        if self.written() == Some(&checkpoint) && self.named {
             return Ok(());
         }
+        self.write_slot(fs, checkpoint)
+    }
+
+    fn write_slot(&mut self, fs: &dyn Fs, checkpoint: Checkpoint) -> Result<(), LogError> {
         let io = |error| LogError::io("write", &self.path, error);
         let file = match &self.file {
             Some(file) => Arc::clone(file),
@@ -111,7 +137,8 @@ impl CheckpointFile {
         }
         self.file = Some(file);
         self.sequence = sequence;
-        self.written = Some(checkpoint);
+        let current = self.current();
+        self.slots[current] = Some(checkpoint);
         Ok(())
     }
 
@@ -129,6 +156,7 @@ fn encode(sequence: u64, checkpoint: &Checkpoint) -> Vec<u8> {
     body.put_i64(checkpoint.recovery.segment);
     body.put_u64(checkpoint.recovery.position);
     body.put_i64(checkpoint.clean_up_to);
+    body.put_i64(checkpoint.gaps_below);
     body.put_u32(epochs.len() as u32);
     for &(epoch, start) in epochs {
         body.put_i32(epoch);
@@ -159,12 +187,14 @@ fn decode(mut slot: &[u8]) -> Option<(u64, Checkpoint)> {
     let recovery =
         RecoveryPoint { offset: body.get_i64(), segment: body.get_i64(), position: body.get_u64() };
     let clean_up_to = body.get_i64();
+    let gaps_below = body.get_i64();
     let count = body.get_u32() as usize;
     if body.len() != count.checked_mul(12)? {
         return None;
     }
     let epochs = (0..count).map(|_| (body.get_i32(), body.get_i64())).collect();
-    Some((sequence, Checkpoint { log_start, recovery, clean_up_to, epochs }))
+    let checkpoint = Checkpoint { log_start, recovery, clean_up_to, gaps_below, epochs };
+    Some((sequence, checkpoint))
 }
 
 fn checksum(sequence: u64, body: &[u8]) -> u32 {
@@ -183,6 +213,7 @@ mod tests {
             log_start: 3,
             recovery: RecoveryPoint { offset: 9, segment: 5, position: 700 },
             clean_up_to: 4,
+            gaps_below: 6,
             epochs: (0..epochs).map(|i| (i as i32, 10 * i as i64)).collect(),
         }
     }

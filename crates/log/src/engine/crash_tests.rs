@@ -17,7 +17,7 @@ use crate::{
     StoreOptions, SyncerMode, UpTo,
 };
 
-fn options() -> StoreOptions {
+pub(super) fn options() -> StoreOptions {
     StoreOptions {
         syncer: SyncerMode::Manual,
         checkpoint_bytes: 700,
@@ -26,7 +26,7 @@ fn options() -> StoreOptions {
     }
 }
 
-fn config(compact: bool) -> LogConfig {
+pub(super) fn config(compact: bool) -> LogConfig {
     LogConfig {
         segment_bytes: 1200,
         index_interval_bytes: 150,
@@ -40,7 +40,7 @@ fn config(compact: bool) -> LogConfig {
     }
 }
 
-fn open_store(fs: &SimFs, died: &Arc<AtomicBool>) -> Result<SegmentStore, LogError> {
+pub(super) fn open_store(fs: &SimFs, died: &Arc<AtomicBool>) -> Result<SegmentStore, LogError> {
     let died = Arc::clone(died);
     let on_fatal = Arc::new(move |_: &LogError| died.store(true, Ordering::Relaxed));
     SegmentStore::open_on(Arc::new(fs.clone()), "data", options(), on_fatal)
@@ -61,6 +61,8 @@ struct Promise {
     durable: i64,
     /// An end beyond which nothing was ever written.
     end: i64,
+    /// A recovery may have appended a batch of its own at the end.
+    resumed: bool,
     /// The log may be gone.
     deleting: bool,
     deleted: bool,
@@ -85,16 +87,16 @@ impl LogListener for Acks {
 }
 
 /// Runs the script on a file system, as far as it goes, and notes what is promised.
-struct Script {
-    fs: SimFs,
+pub(super) struct Script {
+    pub(super) fs: SimFs,
     promises: Promises,
-    died: Arc<AtomicBool>,
+    pub(super) died: Arc<AtomicBool>,
 }
 
-type Step = Result<(), LogError>;
+pub(super) type Step = Result<(), LogError>;
 
 impl Script {
-    fn new(fs: SimFs) -> Self {
+    pub(super) fn new(fs: SimFs) -> Self {
         Self { fs, promises: Promises::default(), died: Arc::default() }
     }
 
@@ -102,7 +104,7 @@ impl Script {
         change(self.promises.lock().unwrap().entry(id.clone()).or_default());
     }
 
-    fn open(
+    pub(super) fn open(
         &self,
         store: &SegmentStore,
         id: &LogId,
@@ -113,7 +115,7 @@ impl Script {
         store.open(id, config(compact), Arc::new(listener))
     }
 
-    fn append(&self, log: &dyn PartitionLog, batch: Bytes) -> Step {
+    pub(super) fn append(&self, log: &dyn PartitionLog, batch: Bytes) -> Step {
         let base = log.log_end_offset();
         let next = split_batches(&batch).last().unwrap().unwrap().0.next_offset();
         self.note(log.id(), |promise| {
@@ -123,7 +125,13 @@ impl Script {
         log.append(batch, AppendOptions::default()).map(|_| ())
     }
 
-    fn fill(&self, store: &SegmentStore, log: &dyn PartitionLog, count: usize, seed: u64) -> Step {
+    pub(super) fn fill(
+        &self,
+        store: &SegmentStore,
+        log: &dyn PartitionLog,
+        count: usize,
+        seed: u64,
+    ) -> Step {
         for i in 0..count {
             let offset = log.log_end_offset();
             let batch = if i % 4 == 3 {
@@ -184,7 +192,7 @@ impl Script {
         Ok(())
     }
 
-    fn run(&self) -> Step {
+    pub(super) fn run(&self) -> Step {
         let (plain, compacted) = (id("plain", 0, 1), id("compacted", 3, 2));
         let (old, new) = (id("again", 0, 3), id("again", 0, 4));
         let store = open_store(&self.fs, &self.died)?;
@@ -224,21 +232,32 @@ impl Script {
         self.start_at(&*log, log.log_end_offset())?;
         self.maintain(&*log, 1000)?;
         self.delete(&store, &new)?;
+        // Retention takes everything, the active segment too; without a sync before.
+        self.fill(&store, &*log, 2, 10)?;
+        store.run_syncs();
+        log.set_config(LogConfig { retention_ms: Some(0), ..config(false) });
+        self.maintain(&*log, 1 << 40)?;
+        self.fill(&store, &*log, 2, 11)?;
+        // A roll whose names are not synced yet, and compaction.
+        for _ in 0..12 {
+            self.append(&*keyed, payload(keyed.log_end_offset(), 2, 60, 12))?;
+        }
+        self.maintain(&*keyed, 1300)?;
         store.close()
     }
 }
 
 /// What of a log can be seen from outside.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    start: i64,
-    end: i64,
-    bytes: Vec<u8>,
+pub(super) struct Seen {
+    pub(super) start: i64,
+    pub(super) end: i64,
+    pub(super) bytes: Vec<u8>,
     epoch: Option<(i32, i64)>,
-    snapshot: Option<(i64, Bytes)>,
+    pub(super) snapshot: Option<(i64, Bytes)>,
 }
 
-fn look(log: &dyn PartitionLog) -> Seen {
+pub(super) fn look(log: &dyn PartitionLog) -> Seen {
     Seen {
         start: log.log_start_offset(),
         end: log.log_end_offset(),
@@ -248,12 +267,15 @@ fn look(log: &dyn PartitionLog) -> Seen {
     }
 }
 
-/// Opens what a crash left and compares it with what was promised. Then crashes again at once, and
-/// looks again.
-fn check(fs: &SimFs, promises: &BTreeMap<LogId, Promise>, what: &str) {
+/// Opens what a crash left and compares it with what was promised.
+fn open_and_compare(
+    fs: &SimFs,
+    promises: &BTreeMap<LogId, Promise>,
+    what: &str,
+) -> (SegmentStore, BTreeMap<LogId, Seen>) {
     let died = Arc::default();
     let store = open_store(fs, &died).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let mut first = BTreeMap::new();
+    let mut found = BTreeMap::new();
     for (id, promise) in promises.iter().filter(|(_, promise)| promise.exists) {
         if promise.deleting {
             continue;
@@ -262,7 +284,7 @@ fn check(fs: &SimFs, promises: &BTreeMap<LogId, Promise>, what: &str) {
         let log = log.unwrap_or_else(|error| panic!("{what}: {id}: {error}"));
         let seen = look(&*log);
         check_log(&seen, promise, &format!("{what}: {id}"));
-        first.insert(id.clone(), seen);
+        found.insert(id.clone(), seen);
         // It goes on from there.
         let batch = payload(log.log_end_offset(), 1, 10, 77);
         log.append(batch, AppendOptions::default()).unwrap();
@@ -271,9 +293,18 @@ fn check(fs: &SimFs, promises: &BTreeMap<LogId, Promise>, what: &str) {
         let listed = store.list().unwrap();
         assert!(!listed.contains(id), "{what}: {id} came back; {promise:?}");
     }
+    assert!(!died.load(Ordering::Relaxed), "{what}");
+    (store, found)
+}
+
+/// Opens what a crash left and compares it with what was promised. Then crashes again at once, and
+/// looks again.
+fn check(fs: &SimFs, promises: &BTreeMap<LogId, Promise>, what: &str) {
+    let (store, first) = open_and_compare(fs, promises, what);
     // What was served must survive a second crash (KAFKA-10101); the appended batch was not synced.
     let again = fs.crash(Survival::Synced);
     drop(store);
+    let died = Arc::default();
     let store = open_store(&again, &died).unwrap();
     for (id, seen) in &first {
         let compact = promises[id].compact;
@@ -291,11 +322,53 @@ fn check(fs: &SimFs, promises: &BTreeMap<LogId, Promise>, what: &str) {
     assert!(!died.load(Ordering::Relaxed), "{what}");
 }
 
+/// Crashes again at every call of the recovery from a crash. Returns the states looked at.
+fn check_recovery(fs: &SimFs, promises: &BTreeMap<LogId, Promise>, what: &str) -> usize {
+    let states = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&states);
+    fs.on_call(move |fs| kept.lock().unwrap().push(fs.fork()));
+    let (store, _) = open_and_compare(fs, promises, what);
+    drop(store);
+    let states = std::mem::take(&mut *states.lock().unwrap());
+    for (call, fs) in states.iter().enumerate() {
+        for survival in survivals(fs, call as u64, 1) {
+            let what = format!("{what}, again after call {call} of recovery, {survival:?}");
+            open_and_compare_appended(&fs.crash(survival), promises, &what);
+        }
+    }
+    states.len() * survivals(fs, 0, 1).len()
+}
+
+/// As [`open_and_compare`], where the recovery before may have appended its batch already.
+fn open_and_compare_appended(fs: &SimFs, promises: &BTreeMap<LogId, Promise>, what: &str) {
+    let mut promises = promises.clone();
+    for promise in promises.values_mut() {
+        promise.resumed = true;
+    }
+    open_and_compare(fs, &promises, what);
+}
+
+/// What a disk may make of a crash at this moment: nothing unsynced is there, everything is, one
+/// change is lost or is the only one, or any choice of sectors and pages.
+fn survivals(fs: &SimFs, seed: u64, choices: u64) -> Vec<Survival> {
+    let mut survivals = vec![Survival::Synced, Survival::Everything];
+    for change in 0..fs.pending_changes() {
+        survivals.extend([Survival::AllBut(change), Survival::Only(change)]);
+    }
+    for choice in 0..choices {
+        for block in [512, 4096, 64] {
+            survivals.push(Survival::Some { seed: seed * 1000 + choice, block });
+        }
+    }
+    survivals
+}
+
 fn check_log(seen: &Seen, promise: &Promise, what: &str) {
     let (least, most) = promise.start;
     assert!((least..=most).contains(&seen.start), "{what}: start {} of {promise:?}", seen.start);
     assert!(seen.end >= promise.durable, "{what}: end {} of {promise:?}", seen.end);
-    assert!(seen.end <= promise.end.max(least), "{what}: end {} of {promise:?}", seen.end);
+    let most = promise.end.max(least) + i64::from(promise.resumed);
+    assert!(seen.end <= most, "{what}: end {} of {promise:?}", seen.end);
     if promise.compact {
         return check_compacted(seen, promise, what);
     }
@@ -309,7 +382,9 @@ fn check_log(seen: &Seen, promise: &Promise, what: &str) {
             next = header.base_offset;
         }
         assert_eq!(header.base_offset, next, "{what}: a gap");
-        assert_eq!(promise.batches[&next], bytes, "{what}: offset {next}");
+        let expected = promise.batches.get(&next).is_some_and(|batch| batch == bytes);
+        let own = promise.resumed && bytes == payload(next, 1, 10, 77);
+        assert!(expected || own, "{what}: offset {next}");
         next = header.next_offset();
     }
     assert!(seen.start == seen.end || next == seen.end, "{what}: ends at {next}, not {}", seen.end);
@@ -341,7 +416,9 @@ fn check_compacted(seen: &Seen, promise: &Promise, what: &str) {
     let appended: Records = promise.batches.values().flat_map(|batch| records(batch)).collect();
     let found = records(&seen.bytes);
     assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0), "{what}: offsets ascend");
-    for record in &found {
+    let own = payload(seen.end - 1, 1, 10, 77);
+    let own = if promise.resumed { records(&own) } else { Vec::new() };
+    for record in found.iter().filter(|record| !own.contains(record)) {
         assert!(appended.contains(record), "{what}: {record:?} was never appended");
     }
     for record in appended.iter().filter(|record| record.0 < promise.durable) {
@@ -366,48 +443,73 @@ fn a_crash_at_any_call_leaves_what_was_promised() {
     script.run().unwrap();
     assert!(!script.died.load(Ordering::Relaxed));
     let states = std::mem::take(&mut *states.lock().unwrap());
-    let mut walked = 0;
+    let (mut walked, mut second) = (0, 0);
     for (call, (fs, promises)) in states.iter().enumerate() {
-        let mut survivals = vec![Survival::Synced, Survival::Everything];
-        for seed in 0..8 {
-            let block = if seed % 2 == 0 { 512 } else { 4096 };
-            let seed = seed + 1000 * call as u64;
-            survivals.push(Survival::Some { seed, block });
-            survivals.push(Survival::Some { seed, block: 64 });
-        }
-        for survival in survivals {
+        for (i, survival) in survivals(fs, call as u64, 12).into_iter().enumerate() {
             let what = format!("after call {call}, {survival:?}");
-            check(&fs.crash(survival), promises, &what);
+            let crashed = fs.crash(survival);
+            check(&crashed.fork(), promises, &what);
             walked += 1;
+            if (call + i) % 97 == 0 {
+                second += check_recovery(&crashed, promises, &what);
+            }
         }
     }
-    println!("walked {walked} states after {} calls", states.len());
-    assert!(walked > 5000, "only {walked} states");
+    println!("walked {walked} states after {} calls, {second} of second crashes", states.len());
+    assert!(walked + second > 50_000, "only {walked} and {second} states");
+}
+
+/// Runs the script with a fault, then without any on what it left.
+fn run_with(fault: impl Fn(&SimFs), what: &str) {
+    let fs = SimFs::default();
+    fault(&fs);
+    let script = Script::new(fs.clone());
+    // Errors stop the script; some, of caches, do not.
+    let outcome = script.run();
+    fs.fail(None);
+    fs.fail_read(None);
+    let promises = script.promises.lock().unwrap().clone();
+    for survival in [Survival::Everything, Survival::Synced] {
+        check(&fs.crash(survival), &promises, &format!("{what}: {outcome:?}"));
+    }
 }
 
 #[test]
 fn any_call_may_fail() {
-    let calls = {
-        let script = Script::new(SimFs::default());
-        script.run().unwrap();
-        script.fs.calls()
-    };
-    for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
-        for call in 0..calls {
-            for sticky in [false, true] {
-                let fs = SimFs::default();
-                fs.fail(Some(FailPlan { call, sticky, kind }));
-                let script = Script::new(fs.clone());
-                // Errors stop the script; some, of caches, do not.
-                let outcome = script.run();
-                fs.fail(None);
-                let promises = script.promises.lock().unwrap().clone();
-                for survival in [Survival::Everything, Survival::Synced] {
-                    let what = format!("call {call} failed ({kind}, {sticky}): {outcome:?}");
-                    check(&fs.crash(survival), &promises, &what);
-                }
+    let script = Script::new(SimFs::default());
+    script.run().unwrap();
+    let (calls, reads) = (script.fs.calls(), script.fs.reads());
+    for call in 0..calls {
+        for kind in [ErrorKind::Other, ErrorKind::StorageFull, ErrorKind::Interrupted] {
+            // A call that is interrupted for ever is tried for ever.
+            let sticky = kind != ErrorKind::Interrupted;
+            for sticky in if sticky { vec![false, true] } else { vec![false] } {
+                let plan = FailPlan { call, sticky, kind };
+                run_with(|fs| fs.fail(Some(plan)), &format!("{plan:?}"));
             }
         }
+        run_with(|fs| fs.short_write(call), &format!("short write {call}"));
+    }
+    for call in 0..reads {
+        for (kind, sticky) in [(ErrorKind::Other, false), (ErrorKind::Other, true)] {
+            let plan = FailPlan { call, sticky, kind };
+            run_with(|fs| fs.fail_read(Some(plan)), &format!("reading: {plan:?}"));
+        }
+    }
+    println!("failed each of {calls} calls in 6 ways and each of {reads} reads in 2");
+}
+
+#[test]
+fn interrupted_and_short_calls_are_finished() {
+    let clean = Script::new(SimFs::default());
+    clean.run().unwrap();
+    for call in 0..clean.fs.calls() {
+        let fs = SimFs::default();
+        fs.short_write(call);
+        let script = Script::new(fs.clone());
+        script.run().unwrap();
+        let promises = script.promises.lock().unwrap().clone();
+        check(&fs.crash(Survival::Everything), &promises, &format!("short write {call}"));
     }
 }
 

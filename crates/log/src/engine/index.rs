@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut};
 use kavka_protocol::records::{BatchHeader, NO_TIMESTAMP, crc32c};
 
 const MAGIC: u32 = 0x4b49_4458; // "KIDX"
-const HEADER_BYTES: usize = 44;
+const HEADER_BYTES: usize = 52;
 const ENTRY_BYTES: usize = 16;
 
 /// Where a batch is, and what is known of the batches before it.
@@ -21,6 +21,14 @@ struct Entry {
     max_timestamp_before: i64,
 }
 
+/// Where to begin to look for a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Anchor {
+    pub(crate) position: u64,
+    /// Base offset of the batch at that position, if the index has an entry for it.
+    pub(crate) base_offset: Option<i64>,
+}
+
 /// An index. It covers a prefix of its segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Index {
@@ -28,6 +36,8 @@ pub(crate) struct Index {
     entries: Vec<Entry>,
     /// Position after the last batch that was noted.
     covered: u64,
+    /// Offset after that batch.
+    next_offset: i64,
     max_timestamp: i64,
     /// What the file holds, for the next block to go on.
     persisted: Persisted,
@@ -46,6 +56,7 @@ impl Index {
             base_offset,
             entries: Vec::new(),
             covered: 0,
+            next_offset: base_offset,
             max_timestamp: NO_TIMESTAMP,
             persisted: Persisted::default(),
         }
@@ -70,10 +81,16 @@ impl Index {
             self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
         }
         self.covered = position + header.size_in_bytes() as u64;
+        self.next_offset = header.next_offset();
     }
 
     pub(crate) fn covered(&self) -> u64 {
         self.covered
+    }
+
+    /// Offset after the last covered batch; the segment's before there is one.
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.next_offset
     }
 
     /// Largest timestamp of the covered batches; −1 for none.
@@ -81,12 +98,22 @@ impl Index {
         self.max_timestamp
     }
 
-    /// A position at or before the batch that contains `offset`.
-    pub(crate) fn position_of_offset(&self, offset: i64) -> u64 {
+    /// A batch at or before the one that contains `offset`.
+    pub(crate) fn anchor_of_offset(&self, offset: i64) -> Anchor {
         let after = self
             .entries
             .partition_point(|e| self.base_offset + i64::from(e.relative_offset) <= offset);
-        after.checked_sub(1).map_or(0, |i| u64::from(self.entries[i].position))
+        let entry = after.checked_sub(1).map(|i| &self.entries[i]);
+        entry.map_or(Anchor { position: 0, base_offset: None }, |entry| Anchor {
+            position: u64::from(entry.position),
+            base_offset: Some(self.base_offset + i64::from(entry.relative_offset)),
+        })
+    }
+
+    /// Base offset of the batch at `position`, if there is an entry for it.
+    pub(crate) fn base_offset_at(&self, position: u64) -> Option<i64> {
+        let found = self.entries.binary_search_by_key(&position, |e| u64::from(e.position)).ok()?;
+        Some(self.base_offset + i64::from(self.entries[found].relative_offset))
     }
 
     /// A position before which all timestamps are smaller than `timestamp`.
@@ -110,6 +137,7 @@ impl Index {
         block.put_i64(self.base_offset);
         block.put_u64(self.persisted.covered);
         block.put_u64(self.covered);
+        block.put_i64(self.next_offset);
         block.put_i64(self.max_timestamp);
         block.put_u32(entries.len() as u32);
         for entry in entries {
@@ -157,24 +185,34 @@ impl Index {
         let base_offset = block.get_i64();
         let start = block.get_u64();
         let covered = block.get_u64();
+        let next_offset = block.get_i64();
         let max_timestamp = block.get_i64();
         let count = block.get_u32() as usize;
         let block_len = HEADER_BYTES.checked_add(count.checked_mul(ENTRY_BYTES)?)?;
         let belongs = base_offset == self.base_offset
             && start == self.covered
             && covered > start
-            && covered <= segment_len;
+            && covered <= segment_len
+            && next_offset > self.next_offset;
         if !belongs || crc != crc32c(file.get(8..block_len)?) {
             return None;
         }
         let mut next = self.clone();
         for _ in 0..count {
-            next.entries.push(Entry {
+            let entry = Entry {
                 relative_offset: block.get_u32(),
                 position: block.get_u32(),
                 max_timestamp_before: block.get_i64(),
+            };
+            let ascends = next.entries.last().is_none_or(|last| {
+                last.relative_offset < entry.relative_offset && last.position < entry.position
             });
+            if !ascends || !(start..covered).contains(&u64::from(entry.position)) {
+                return None;
+            }
+            next.entries.push(entry);
         }
+        next.next_offset = next_offset;
         next.covered = covered;
         next.max_timestamp = max_timestamp;
         next.persisted = Persisted {
@@ -223,8 +261,9 @@ mod tests {
     fn finds_a_position_at_or_before() {
         let index = sample(10);
         for offset in 1000..1100 {
-            let position = index.position_of_offset(offset);
+            let Anchor { position, base_offset } = index.anchor_of_offset(offset);
             let batch = (offset - 1000) as u64 / 10 * 100;
+            assert_eq!(base_offset, Some(1000 + position as i64 / 10));
             assert!(position <= batch && batch - position < 300, "{offset}: {position}");
         }
         assert_eq!(index.position_of_timestamp(50), 0);

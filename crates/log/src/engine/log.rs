@@ -10,7 +10,7 @@ use kavka_protocol::records::{BatchHeader, NO_TIMESTAMP, split_batches};
 
 use super::checkpoint::{Checkpoint, CheckpointFile, RecoveryPoint};
 use super::epochs::EpochCache;
-use super::segment::{Access, ReadError, Segment};
+use super::segment::{Access, Located, ReadError, Segment, View};
 use super::store::Shared;
 use super::syncer::SyncFlag;
 use super::tail::Tail;
@@ -43,6 +43,8 @@ pub(crate) struct SegmentLog {
     pub(super) snapshots: Mutex<()>,
     pub(super) state: Mutex<State>,
     pub(super) sync_flag: SyncFlag,
+    /// Held while the listener hears what is durable, so that it hears it in order.
+    reports: Mutex<()>,
 }
 
 /// What only appends touch.
@@ -84,6 +86,8 @@ pub(super) struct State {
     /// What was synced; behind `durable_end` in relaxed modes.
     pub(super) synced: RecoveryPoint,
     pub(super) clean_up_to: i64,
+    /// See [`Checkpoint::gaps_below`].
+    pub(super) gaps_below: i64,
     pub(super) tail: Tail,
     /// Something was appended since the last maintenance run.
     pub(super) tail_used: bool,
@@ -120,6 +124,7 @@ pub(super) struct Opened {
     /// The log end, all of it synced.
     pub(super) end: RecoveryPoint,
     pub(super) clean_up_to: i64,
+    pub(super) gaps_below: i64,
     pub(super) epochs: EpochCache,
     pub(super) checkpoint: CheckpointFile,
     pub(super) recovery: RecoveryInfo,
@@ -149,6 +154,7 @@ impl SegmentLog {
             durable_end: opened.end.offset,
             synced: opened.end,
             clean_up_to: opened.clean_up_to,
+            gaps_below: opened.gaps_below,
             tail: Tail::default(),
             tail_used: false,
             epochs: opened.epochs,
@@ -168,6 +174,7 @@ impl SegmentLog {
             snapshots: Mutex::new(()),
             state: Mutex::new(state),
             sync_flag: SyncFlag::default(),
+            reports: Mutex::default(),
         }
     }
 
@@ -192,10 +199,6 @@ impl SegmentLog {
         }
     }
 
-    pub(super) fn config(&self) -> Arc<LogConfig> {
-        Arc::clone(&lock(&self.state).config)
-    }
-
     // ---- append ----
 
     pub(super) fn append(
@@ -205,20 +208,21 @@ impl SegmentLog {
     ) -> Result<Appended, LogError> {
         let len = batches.len() as u64;
         let mut writer = lock(&self.writer);
-        let (log_end, config) = {
+        let (log_end, config, mut view) = {
             let state = lock(&self.state);
             self.check(&state)?;
-            (state.log_end, Arc::clone(&state.config))
+            (state.log_end, Arc::clone(&state.config), state.active_view())
         };
         let appended = self.inspect(&batches, log_end)?;
         self.shared.space.admit(options.class, len)?;
-        if self.must_roll(&mut writer, &appended, len, &config)? {
+        if self.must_roll(&mut writer, &appended, len, &config, &view)? {
             self.roll(&mut writer)?;
+            view = lock(&self.state).active_view();
         }
         let active = self.write(&mut writer, &batches, options.class)?;
         let position = active.position;
-        let (fs, interval) = (&*self.shared.fs, config.index_interval_bytes);
-        if let Err(error) = active.segment.note(fs, appended.headers(), position, interval) {
+        let noted = active.segment.note(&*self.shared.fs, appended.headers(), &view);
+        if let Err(error) = noted {
             return Err(self.undo_write(active, error));
         }
         if position == 0 {
@@ -276,6 +280,7 @@ impl SegmentLog {
         appended: &Inspected,
         len: u64,
         config: &LogConfig,
+        view: &View,
     ) -> Result<bool, LogError> {
         let Some(active) = &mut writer.active else { return Ok(true) };
         let segment = &active.segment;
@@ -291,10 +296,9 @@ impl SegmentLog {
         let first_timestamp = match active.first_timestamp {
             Some(timestamp) => timestamp,
             None => {
-                let (fs, interval) = (&*self.shared.fs, config.index_interval_bytes);
-                let first = segment.locate(fs, 0, active.position, interval, Access::Blocking);
+                let first = segment.locate(&*self.shared.fs, 0, view, Access::Blocking);
                 let first = first.map_err(|error| self.unblocked(error))?;
-                let timestamp = first.map_or(NO_TIMESTAMP, |(_, header)| header.max_timestamp);
+                let timestamp = first.map_or(NO_TIMESTAMP, |first| first.header.max_timestamp);
                 *active.first_timestamp.insert(timestamp)
             }
         };
@@ -327,7 +331,7 @@ impl SegmentLog {
         let segment = Arc::new(Segment::created(&self.dir, base_offset, Arc::clone(&file)));
         let mut state = lock(&self.state);
         state.segments.push(Arc::clone(&segment));
-        state.synced = RecoveryPoint { offset: base_offset, segment: base_offset, position: 0 };
+        // The recovery point stays at the end of the old segment until the new one's name is durable.
         state.names.dir = true;
         writer.active =
             Some(Active { segment, file: Some(file), position: 0, first_timestamp: None });
@@ -451,16 +455,24 @@ impl SegmentLog {
             self.sync_all(&mut sync)
         };
         match result {
-            Ok(durable_end) => {
-                self.listener.durable(durable_end);
+            Ok(_) => {
+                self.report_durable();
                 self.checkpoint_if_due();
             }
             Err(error) => self.fail(error),
         }
     }
 
+    /// Tells the listener how far the log is durable. Called without a lock.
+    fn report_durable(&self) {
+        let _reports = lock(&self.reports);
+        // Looked up here, since a sync that began later may have been reported already.
+        let durable_end = lock(&self.state).durable_end;
+        self.listener.durable(durable_end);
+    }
+
     /// Syncs all that was written, and the names it hangs on. Returns what is durable now.
-    fn sync_all(&self, _sync: &mut SyncHalf) -> Result<i64, LogError> {
+    pub(super) fn sync_all(&self, _sync: &mut SyncHalf) -> Result<i64, LogError> {
         let fs = &*self.shared.fs;
         let (target, segment, names) = {
             let mut state = lock(&self.state);
@@ -512,34 +524,44 @@ impl SegmentLog {
             state.status == Status::Open && behind >= self.shared.options.checkpoint_bytes
         };
         if due {
-            let result = self.write_checkpoint(&mut sync, |_| {});
+            let result = self.write_checkpoint(&mut sync);
             drop(sync);
-            if let Err(error) = result {
-                self.fail(error);
+            match result {
+                Err(error) if error.is_failed_sync() => self.fail(error),
+                // The last one still holds, and recovery has more to read.
+                Err(error) => tracing::warn!("{}: no checkpoint was written: {error}", self.id),
+                Ok(()) => {}
             }
         }
     }
 
-    /// Writes a checkpoint of what is synced, changed by `change`; durable when it returns. The
-    /// indexes follow the recovery point.
-    pub(super) fn write_checkpoint(
+    /// Writes a checkpoint of what is synced; durable when it returns. The indexes follow the
+    /// recovery point.
+    fn write_checkpoint(&self, sync: &mut SyncHalf) -> Result<(), LogError> {
+        let (checkpoint, segments) = lock(&self.state).checkpoint();
+        let recovery = checkpoint.recovery;
+        sync.checkpoint.write(&*self.shared.fs, checkpoint)?;
+        self.persist_indexes(&segments, recovery);
+        Ok(())
+    }
+
+    /// Syncs everything and writes a checkpoint of it, changed by `change`, into both slots: for
+    /// changes that make the older one wrong. Durable when it returns.
+    pub(super) fn write_turning_point(
         &self,
         sync: &mut SyncHalf,
         change: impl FnOnce(&mut Checkpoint),
     ) -> Result<(), LogError> {
-        let (mut checkpoint, segments) = {
-            let state = lock(&self.state);
-            let checkpoint = Checkpoint {
-                log_start: state.log_start,
-                recovery: state.synced,
-                clean_up_to: state.clean_up_to,
-                epochs: state.epochs.entries_below(state.synced.offset),
-            };
-            (checkpoint, state.segments.clone())
-        };
+        // Also the names: a recovery point must not be in a segment that a crash takes back.
+        self.sync_all(sync)?;
+        let (mut checkpoint, segments) = lock(&self.state).checkpoint();
         change(&mut checkpoint);
-        let recovery = checkpoint.recovery;
-        sync.checkpoint.write(&*self.shared.fs, checkpoint)?;
+        sync.checkpoint.write_both(&*self.shared.fs, &checkpoint)?;
+        self.persist_indexes(&segments, checkpoint.recovery);
+        Ok(())
+    }
+
+    fn persist_indexes(&self, segments: &[Arc<Segment>], recovery: RecoveryPoint) {
         for segment in segments {
             let synced = match segment.base_offset.cmp(&recovery.segment) {
                 std::cmp::Ordering::Less => segment.len(),
@@ -548,7 +570,6 @@ impl SegmentLog {
             };
             segment.persist_index(&*self.shared.fs, synced);
         }
-        Ok(())
     }
 
     // ---- failure ----
@@ -622,10 +643,7 @@ impl SegmentLog {
                 return Ok(());
             }
         }
-        // The start must not pass the end in a crash, so all below it is synced first.
-        let result = self
-            .sync_all(&mut sync)
-            .and_then(|_| self.write_checkpoint(&mut sync, |c| c.log_start = offset));
+        let result = self.write_turning_point(&mut sync, |c| c.log_start = offset);
         if result.is_ok() {
             lock(&self.state).log_start = offset;
         }
@@ -640,7 +658,7 @@ impl SegmentLog {
         let mut writer = lock(&self.writer);
         let mut sync = lock(&self.sync);
         let _snapshots = lock(&self.snapshots);
-        let config = {
+        {
             let state = lock(&self.state);
             self.check(&state)?;
             if offset >= state.log_end {
@@ -649,9 +667,8 @@ impl SegmentLog {
             if offset < state.log_start {
                 return Err(state.out_of_range(offset));
             }
-            Arc::clone(&state.config)
-        };
-        let cut = self.cut_point(offset, config.index_interval_bytes)?;
+        }
+        let cut = self.cut_point(offset)?;
         let result = self.cut_to(&mut writer, &mut sync, cut);
         drop(sync);
         result.map_err(|error| self.poison(error))?;
@@ -659,20 +676,22 @@ impl SegmentLog {
     }
 
     /// Where the log ends if it is to end at or before `offset`.
-    fn cut_point(&self, offset: i64, interval: u32) -> Result<RecoveryPoint, LogError> {
-        let fs = &*self.shared.fs;
-        let segments = lock(&self.state).segments.clone();
-        let index = segments.partition_point(|s| s.base_offset <= offset).saturating_sub(1);
-        let Some(segment) = segments.get(index) else {
-            return Ok(RecoveryPoint::default());
+    fn cut_point(&self, offset: i64) -> Result<RecoveryPoint, LogError> {
+        let (segment, view) = {
+            let state = lock(&self.state);
+            let after = state.segments.partition_point(|s| s.base_offset <= offset);
+            let index = after.saturating_sub(1);
+            let Some(segment) = state.segments.get(index) else {
+                return Ok(RecoveryPoint::default());
+            };
+            (Arc::clone(segment), state.view(index))
         };
-        let len = segment.len();
-        let found = segment.locate(fs, offset, len, interval, Access::Blocking);
+        let found = segment.locate(&*self.shared.fs, offset, &view, Access::Blocking);
         let found = found.map_err(|error| self.unblocked(error))?;
         // Without a batch at or after the offset here, this segment stays as it is and later ones go.
         let (offset, position) = match found {
-            Some((position, header)) => (offset.min(header.base_offset), position),
-            None => (offset, len),
+            Some(Located { position, header }) => (offset.min(header.base_offset), position),
+            None => (offset, view.len),
         };
         Ok(RecoveryPoint { offset, segment: segment.base_offset, position })
     }
@@ -684,10 +703,10 @@ impl SegmentLog {
         cut: RecoveryPoint,
     ) -> Result<(), LogError> {
         let fs = &*self.shared.fs;
-        self.sync_all(sync)?;
         // First the recovery point, then the bytes: it must never be beyond them.
-        self.write_checkpoint(sync, |checkpoint| {
+        self.write_turning_point(sync, |checkpoint| {
             checkpoint.recovery = cut;
+            checkpoint.gaps_below = checkpoint.gaps_below.min(cut.offset);
             checkpoint.clean_up_to = checkpoint.clean_up_to.min(cut.offset);
             checkpoint.epochs.retain(|&(_, start)| start < cut.offset);
         })?;
@@ -698,13 +717,13 @@ impl SegmentLog {
             let dropped = state.segments.split_off(keep);
             if let Some(active) = state.segments.last() {
                 self.shared.space.shrank(active.len() - cut.position);
-                active.set_len(cut.position);
-                active.forget_index();
+                active.cut(cut.position);
             }
             state.log_end = cut.offset;
             state.durable_end = cut.offset;
             state.synced = cut;
             state.clean_up_to = state.clean_up_to.min(cut.offset);
+            state.gaps_below = state.gaps_below.min(cut.offset);
             state.epochs.truncate(cut.offset);
             self.clear_tail(&mut state);
             dropped
@@ -755,13 +774,14 @@ impl SegmentLog {
                 return Err(error);
             }
         }
-        let result = self.sync_all(&mut sync).and_then(|durable_end| {
+        let result = self.sync_all(&mut sync).and_then(|_| {
             if !lock(&self.state).segments.is_empty() {
-                self.write_checkpoint(&mut sync, |_| {})?;
+                self.write_checkpoint(&mut sync)?;
             }
-            Ok(durable_end)
+            Ok(())
         });
-        if result.is_ok() {
+        // Without the checkpoint everything is still there; the next open has more to read.
+        if !result.as_ref().is_err_and(LogError::is_failed_sync) {
             let mut state = lock(&self.state);
             state.status = Status::Closed;
             self.clear_tail(&mut state);
@@ -769,12 +789,14 @@ impl SegmentLog {
         drop((sync, writer, maintenance));
         self.shared.forget(&self.id, self);
         match result {
-            Ok(durable_end) => {
-                self.listener.durable(durable_end);
+            Ok(()) => {
+                self.report_durable();
                 Ok(())
             }
             Err(error) => {
-                self.fail(error.clone());
+                if error.is_failed_sync() {
+                    self.fail(error.clone());
+                }
                 Err(error)
             }
         }
@@ -789,6 +811,8 @@ impl SegmentLog {
         let _snapshots = lock(&self.snapshots);
         let mut state = lock(&self.state);
         state.status = Status::Deleted;
+        // Who reads just now finds no files, and shall see why.
+        state.layout += 1;
         self.clear_tail(&mut state);
         let bytes = state.segments.iter().map(|segment| segment.len()).sum();
         state.segments.clear();
@@ -803,6 +827,33 @@ impl State {
             log_start_offset: self.log_start,
             log_end_offset: self.log_end,
         }
+    }
+
+    /// What must hold of the active segment; of a log without one, of the one to come.
+    fn active_view(&self) -> View {
+        match self.segments.len().checked_sub(1) {
+            Some(last) => self.view(last),
+            None => View {
+                len: 0,
+                end_offset: self.log_end,
+                gaps_below: self.gaps_below,
+                max_epoch: -1,
+                interval: self.config.index_interval_bytes,
+                cuts: 0,
+            },
+        }
+    }
+
+    /// A checkpoint of what is synced, and the segments there are.
+    fn checkpoint(&self) -> (Checkpoint, Vec<Arc<Segment>>) {
+        let checkpoint = Checkpoint {
+            log_start: self.log_start,
+            recovery: self.synced,
+            clean_up_to: self.clean_up_to,
+            gaps_below: self.gaps_below,
+            epochs: self.epochs.entries_below(self.synced.offset),
+        };
+        (checkpoint, self.segments.clone())
     }
 
     /// Bytes of the active segment that are synced.

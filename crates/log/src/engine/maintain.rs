@@ -7,7 +7,8 @@ use bytes::Bytes;
 use kavka_protocol::records::NO_TIMESTAMP;
 
 use super::log::{SegmentLog, State, Status};
-use super::segment::Segment;
+use super::read::Segments;
+use super::segment::{Segment, View};
 use super::{lock, snapshot};
 use crate::{LogConfig, LogError, MaintenanceContext, MaintenanceReport};
 
@@ -60,33 +61,30 @@ impl SegmentLog {
         config: &LogConfig,
         report: &mut MaintenanceReport,
     ) -> Result<(), LogError> {
-        let (segments, log_start, log_end) = {
-            let state = lock(&self.state);
-            (state.segments.clone(), state.log_start, state.log_end)
-        };
-        let mut total: u64 = segments.iter().map(|segment| segment.len()).sum();
+        let Segments { all, log_start, log_end, .. } = Segments::of(&lock(&self.state));
+        let mut total: u64 = all.iter().map(|(_, view)| view.len).sum();
         let mut expired = 0;
-        for (i, segment) in segments.iter().enumerate() {
-            let end = segments.get(i + 1).map_or(log_end, |next| next.base_offset);
-            let active = i + 1 == segments.len();
-            if end > high_watermark || (active && segment.len() == 0) {
+        for (i, (segment, view)) in all.iter().enumerate() {
+            let end = view.end_offset;
+            let active = i + 1 == all.len();
+            if end > high_watermark || (active && view.len == 0) {
                 break;
             }
             let below_start = !active && end <= log_start;
             let gone = below_start
                 || (config.delete
                     && (too_large(total, segment, config)
-                        || self.too_old(now_ms, segment, config)?));
+                        || self.too_old(now_ms, segment, view, config)?));
             if !gone || self.interrupted() {
                 break;
             }
-            total -= segment.len();
+            total -= view.len;
             expired += 1;
         }
         if expired == 0 {
             return Ok(());
         }
-        if expired == segments.len() {
+        if expired == all.len() {
             // The active segment goes too, so another one has to keep the log end.
             let mut writer = lock(&self.writer);
             let state = lock(&self.state);
@@ -106,7 +104,7 @@ impl SegmentLog {
         let deleted: Vec<Arc<Segment>> = {
             let mut sync = lock(&self.sync);
             let Some(start) = lock(&self.state).start_after(count) else { return Ok(()) };
-            self.write_checkpoint(&mut sync, |checkpoint| {
+            self.write_turning_point(&mut sync, |checkpoint| {
                 checkpoint.log_start = start;
                 checkpoint.clean_up_to = checkpoint.clean_up_to.max(start);
             })?;
@@ -134,11 +132,12 @@ impl SegmentLog {
         &self,
         now_ms: i64,
         segment: &Segment,
+        view: &View,
         config: &LogConfig,
     ) -> Result<bool, LogError> {
         let Some(retention_ms) = config.retention_ms else { return Ok(false) };
         let fs = &*self.shared.fs;
-        let newest = match segment.max_timestamp(fs, config.index_interval_bytes)? {
+        let newest = match segment.max_timestamp(fs, view)? {
             NO_TIMESTAMP => segment
                 .file(fs)?
                 .modified_ms()

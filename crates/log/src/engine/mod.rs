@@ -18,6 +18,8 @@ mod checkpoint;
 mod compaction;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
 mod epochs;
 mod index;
 mod log;
@@ -26,6 +28,8 @@ mod metadata;
 mod names;
 mod read;
 mod recovery;
+#[cfg(test)]
+mod regression_tests;
 mod segment;
 mod snapshot;
 mod space;

@@ -6,8 +6,9 @@ use kavka_protocol::records::{BatchHeader, Decompressor, NO_TIMESTAMP, RecordErr
 
 use super::lock;
 use super::log::{SegmentLog, State};
-use super::segment::{Access, ReadError, ReadRange, Scan, Scanned, Segment, Verify};
-use crate::{LogConfig, LogError, Slice, TimestampOffset};
+use super::segment::{Access, ReadError, ReadRange, Scan, Scanned, Segment, Verify, View};
+use crate::fs::Fs;
+use crate::{LogError, Slice, TimestampOffset};
 
 /// What a read found without touching a file.
 enum Start {
@@ -18,12 +19,61 @@ enum Start {
 /// The segment to read first.
 struct Found {
     segment: Arc<Segment>,
-    /// Its readable length.
-    len: u64,
-    /// The base offset of the next one.
-    next_base: Option<i64>,
+    view: View,
+    /// No other segment follows.
+    last: bool,
     /// The layout that was seen.
     layout: u64,
+}
+
+/// The segments of a log at one moment.
+pub(super) struct Segments {
+    pub(super) all: Vec<(Arc<Segment>, View)>,
+    pub(super) log_start: i64,
+    pub(super) log_end: i64,
+    max_decompressed_bytes: usize,
+    layout: u64,
+}
+
+impl Segments {
+    pub(super) fn of(state: &State) -> Self {
+        let segments = state.segments.iter().enumerate();
+        Self {
+            all: segments.map(|(i, segment)| (Arc::clone(segment), state.view(i))).collect(),
+            log_start: state.log_start,
+            log_end: state.log_end,
+            max_decompressed_bytes: state.config.max_decompressed_bytes,
+            layout: state.layout,
+        }
+    }
+}
+
+impl State {
+    /// What must hold of a segment now.
+    pub(super) fn view(&self, index: usize) -> View {
+        let segment = &self.segments[index];
+        View {
+            len: segment.len(),
+            end_offset: self.segments.get(index + 1).map_or(self.log_end, |s| s.base_offset),
+            gaps_below: self.gaps_below,
+            max_epoch: self.epochs.latest().map_or(-1, |(epoch, _)| epoch),
+            interval: self.config.index_interval_bytes,
+            cuts: segment.cuts(),
+        }
+    }
+
+    /// The segment that holds `offset`, or would.
+    fn find(&self, offset: i64) -> Option<Found> {
+        let after = self.segments.partition_point(|segment| segment.base_offset <= offset);
+        let index = after.saturating_sub(1);
+        let segment = self.segments.get(index)?;
+        Some(Found {
+            segment: Arc::clone(segment),
+            view: self.view(index),
+            last: index + 1 == self.segments.len(),
+            layout: self.layout,
+        })
+    }
 }
 
 impl SegmentLog {
@@ -31,24 +81,24 @@ impl SegmentLog {
         let fs = &*self.shared.fs;
         let mut from = range.from;
         loop {
-            let Found { segment, len, next_base, layout } = match self.start_read(from, &range)? {
+            let Found { segment, view, last, layout } = match self.start_read(from, &range)? {
                 Start::Done(slice) => return Ok(slice),
                 Start::Segment(found) => found,
             };
-            let interval = self.config().index_interval_bytes;
             let part = ReadRange { from, ..range };
-            let result = segment.read(fs, &part, len, interval, access);
+            let result = segment.read(fs, &part, &view, access);
             if lock(&self.state).layout != layout {
                 // The bytes were cut, deleted or replaced while they were read.
                 continue;
             }
-            match (result?, next_base) {
-                (Some(slice), _) => return Ok(slice),
-                // Compaction emptied the rest of the segment.
-                (None, Some(next)) => from = next.max(from),
-                (None, None) => {
-                    return Ok(Slice { chunks: Vec::new(), next_offset: from });
+            match result? {
+                Some(slice) => return Ok(slice),
+                None if from >= view.gaps_below => {
+                    return Err(missing(&segment, &view, from).into());
                 }
+                None if last => return Ok(Slice { chunks: Vec::new(), next_offset: from }),
+                // Compaction emptied the rest of the segment.
+                None => from = view.end_offset.max(from),
             }
         }
     }
@@ -89,12 +139,10 @@ impl SegmentLog {
                 }
                 state.find(next)
             };
-            let Some(Found { segment, len, next_base, layout }) = found else { return Ok(()) };
-            let interval = self.config().index_interval_bytes;
-            let first = segment.locate(fs, next, len, interval, Access::Blocking)?;
-            let mut position = first.map_or(len, |(position, _)| position);
-            while position < len && next < up_to {
-                position = segment.headers(fs, position, len, &mut window, &mut headers)?;
+            let Some(Found { segment, view, last, layout }) = found else { return Ok(()) };
+            let mut position = None;
+            while position.is_none_or(|position| position < view.len) && next < up_to {
+                let read = segment.headers(fs, next, position, &view, &mut window, &mut headers);
                 if lock(&self.state).layout != layout {
                     // The bytes were cut, deleted or replaced while they were read.
                     headers.clear();
@@ -104,11 +152,15 @@ impl SegmentLog {
                     next = header.next_offset();
                     visit(&header);
                 }
+                position = Some(read?);
             }
-            match next_base {
-                Some(base) => next = next.max(base),
-                None => return Ok(()),
+            if last {
+                return Ok(());
             }
+            if next < view.end_offset && next >= view.gaps_below {
+                return Err(missing(&segment, &view, next).into());
+            }
+            next = next.max(view.end_offset);
         }
         Ok(())
     }
@@ -117,40 +169,39 @@ impl SegmentLog {
         &self,
         timestamp: i64,
     ) -> Result<Option<TimestampOffset>, LogError> {
-        self.steady(|segments, log_start, config| {
-            self.search(segments, log_start, config, timestamp)
-        })
+        self.steady(|segments| self.search(segments, timestamp))
     }
 
     pub(super) fn max_timestamp(&self) -> Result<Option<TimestampOffset>, LogError> {
-        self.steady(|segments, log_start, config| {
+        self.steady(|segments| {
             let mut largest = NO_TIMESTAMP;
-            for segment in segments {
-                let newest =
-                    segment.max_timestamp(&*self.shared.fs, config.index_interval_bytes)?;
+            for (segment, view) in &segments.all {
+                // What lies below the log start does not count, and the index does not tell it
+                // apart.
+                let newest = if segment.base_offset < segments.log_start {
+                    largest_from(&*self.shared.fs, segment, view, segments)?
+                } else {
+                    segment.max_timestamp(&*self.shared.fs, view)?
+                };
                 largest = largest.max(newest);
             }
             if largest == NO_TIMESTAMP {
                 return Ok(None);
             }
-            self.search(segments, log_start, config, largest)
+            self.search(segments, largest)
         })
     }
 
     /// Looks at the segments, and again if they were cut, deleted or replaced meanwhile.
-    fn steady<R>(
-        &self,
-        look: impl Fn(&[Arc<Segment>], i64, &LogConfig) -> Result<R, LogError>,
-    ) -> Result<R, LogError> {
+    fn steady<R>(&self, look: impl Fn(&Segments) -> Result<R, LogError>) -> Result<R, LogError> {
         loop {
-            let (segments, log_start, config, layout) = {
+            let segments = {
                 let state = lock(&self.state);
                 self.check_readable(&state)?;
-                let config = Arc::clone(&state.config);
-                (state.segments.clone(), state.log_start, config, state.layout)
+                Segments::of(&state)
             };
-            let result = look(&segments, log_start, &config);
-            if lock(&self.state).layout == layout {
+            let result = look(&segments);
+            if lock(&self.state).layout == segments.layout {
                 return result;
             }
         }
@@ -158,28 +209,26 @@ impl SegmentLog {
 
     fn search(
         &self,
-        segments: &[Arc<Segment>],
-        log_start: i64,
-        config: &LogConfig,
+        segments: &Segments,
         timestamp: i64,
     ) -> Result<Option<TimestampOffset>, LogError> {
-        let (fs, interval) = (&*self.shared.fs, config.index_interval_bytes);
+        let fs = &*self.shared.fs;
         let mut decompressor = None;
-        for segment in segments {
-            if segment.max_timestamp(fs, interval)? < timestamp {
+        for (segment, view) in &segments.all {
+            if segment.max_timestamp(fs, view)? < timestamp {
                 continue;
             }
-            let position = segment.position_of_timestamp(fs, timestamp, interval)?;
+            let position = segment.position_of_timestamp(fs, timestamp, view)?;
             let file = segment.file(fs)?;
-            let mut scan = Scan::new(&*file, &segment.path, position, segment.len());
+            let mut scan = Scan::new(&*file, &segment.path, position, view.len);
             while let Some(batch) = scan.next(Verify::Crc)? {
-                if batch.header.max_timestamp < timestamp || batch.header.last_offset() < log_start
-                {
+                let header = &batch.header;
+                if header.max_timestamp < timestamp || header.last_offset() < segments.log_start {
                     continue;
                 }
                 let decompressor = decompressor
-                    .get_or_insert_with(|| Decompressor::new(config.max_decompressed_bytes));
-                let found = first_record(decompressor, &batch, log_start, timestamp)
+                    .get_or_insert_with(|| Decompressor::new(segments.max_decompressed_bytes));
+                let found = first_record(decompressor, &batch, segments.log_start, timestamp)
                     .map_err(|error| segment.corrupt(&batch, &error))?;
                 if found.is_some() {
                     return Ok(found);
@@ -190,19 +239,40 @@ impl SegmentLog {
     }
 }
 
-impl State {
-    /// The segment that holds `offset`, or would.
-    fn find(&self, offset: i64) -> Option<Found> {
-        let after = self.segments.partition_point(|segment| segment.base_offset <= offset);
-        let index = after.saturating_sub(1);
-        let segment = self.segments.get(index)?;
-        Some(Found {
-            segment: Arc::clone(segment),
-            len: segment.len(),
-            next_base: self.segments.get(index + 1).map(|next| next.base_offset),
-            layout: self.layout,
-        })
+/// A segment ends too early, or the next one is gone.
+fn missing(segment: &Segment, view: &View, from: i64) -> LogError {
+    let reason = format!("offsets {from}..{} are missing", view.end_offset);
+    segment.out_of_order(view.len, view.len, reason)
+}
+
+/// The largest timestamp of a segment's records from the log start on; -1 for none.
+fn largest_from(
+    fs: &dyn Fs,
+    segment: &Segment,
+    view: &View,
+    segments: &Segments,
+) -> Result<i64, LogError> {
+    let mut decompressor = Decompressor::new(segments.max_decompressed_bytes);
+    let mut largest = NO_TIMESTAMP;
+    let file = segment.file(fs)?;
+    let mut scan = Scan::new(&*file, &segment.path, 0, view.len);
+    while let Some(batch) = scan.next(Verify::Crc)? {
+        let header = &batch.header;
+        if header.base_offset >= segments.log_start {
+            if header.record_count > 0 {
+                largest = largest.max(header.max_timestamp);
+            }
+        } else if header.last_offset() >= segments.log_start {
+            let bad = |error: RecordError| segment.corrupt(&batch, &error);
+            for record in decompressor.records(header, batch.bytes).map_err(bad)? {
+                let record = record.map_err(bad)?;
+                if record.offset >= segments.log_start {
+                    largest = largest.max(record.timestamp);
+                }
+            }
+        }
     }
+    Ok(largest)
 }
 
 /// The first record of a batch at or after `offset` and `timestamp`.

@@ -3,6 +3,7 @@
 //! Sealed segments are synced before the next one is created, so a torn tail is only ever in the last
 //! segment, above the recovery point. Damage anywhere else is corruption, and reported.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,27 +23,32 @@ use crate::{LogError, LogId, RecoveryInfo};
 /// Opens a partition directory, which may be absent.
 pub(super) fn open_dir(shared: &Shared, id: &LogId, dir: &Path) -> Result<Opened, LogError> {
     let Some(mut listed) = list_files(shared, dir)? else { return Ok(nothing(dir)) };
-    match read_topic_id(shared, dir)? {
-        Some(found) if found != id.topic_id => {
-            let aside = shared.move_aside(dir, found, names::STRAY)?;
-            tracing::warn!(
-                "{} belongs to topic id {found}, but {id} has topic id {}: moved it to {}",
-                dir.display(),
-                id.topic_id,
-                aside.display()
-            );
-            return Ok(nothing(dir));
-        }
-        Some(_) => {}
-        None if listed.segments.is_empty() => {}
-        None => adopt(shared, id, dir)?,
+    let named = read_metadata(shared, dir)?;
+    if let Named::As(found) = named
+        && found != id.topic_id
+    {
+        let aside = shared.move_aside(dir, found, names::STRAY)?;
+        tracing::warn!(
+            "{} belongs to topic id {found}, but {id} has topic id {}: moved it to {}",
+            dir.display(),
+            id.topic_id,
+            aside.display()
+        );
+        return Ok(nothing(dir));
     }
-    clean_up(shared, dir, &mut listed)?;
     let checkpoint = if listed.checkpoint {
         CheckpointFile::load(&*shared.fs, dir)?
     } else {
         CheckpointFile::absent(dir)
     };
+    match named {
+        Named::As(_) => {}
+        // The first sync covers it, and a checkpoint comes later.
+        Named::Unwritten if checkpoint.written().is_some() => return Err(unnamed(dir)),
+        Named::Absent | Named::Unwritten if listed.is_empty() => {}
+        Named::Absent | Named::Unwritten => adopt(shared, id, dir)?,
+    }
+    clean_up(shared, dir, &mut listed)?;
     if listed.segments.is_empty() {
         return match checkpoint.written() {
             Some(written) if written.recovery != RecoveryPoint::default() => {
@@ -51,7 +57,7 @@ pub(super) fn open_dir(shared: &Shared, id: &LogId, dir: &Path) -> Result<Opened
             _ => Ok(nothing(dir)),
         };
     }
-    recover(shared, id, dir, &listed.segments, checkpoint)
+    recover(shared, id, dir, &listed, checkpoint)
 }
 
 /// A log that was never written to.
@@ -61,6 +67,7 @@ fn nothing(dir: &Path) -> Opened {
         log_start: 0,
         end: RecoveryPoint::default(),
         clean_up_to: 0,
+        gaps_below: 0,
         epochs: EpochCache::default(),
         checkpoint: CheckpointFile::absent(dir),
         recovery: RecoveryInfo { clean: true, ..RecoveryInfo::default() },
@@ -76,7 +83,15 @@ struct Listed {
     swaps: Vec<(i64, i64)>,
     /// Names of files which a crash left half done.
     worthless: Vec<String>,
+    snapshots: bool,
     checkpoint: bool,
+}
+
+impl Listed {
+    /// Nothing is there that somebody may have appended.
+    fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.swaps.is_empty()
+    }
 }
 
 fn list_files(shared: &Shared, dir: &Path) -> Result<Option<Listed>, LogError> {
@@ -95,6 +110,8 @@ fn list_files(shared: &Shared, dir: &Path) -> Result<Option<Listed>, LogError> {
             listed.swaps.push(range);
         } else if name == names::CHECKPOINT {
             listed.checkpoint = true;
+        } else if names::parse(&name, names::SNAPSHOT).is_some() {
+            listed.snapshots = true;
         } else if names::parse(&name, names::CLEANED).is_some()
             || names::parse(&name, names::TEMPORARY).is_some()
         {
@@ -105,24 +122,48 @@ fn list_files(shared: &Shared, dir: &Path) -> Result<Option<Listed>, LogError> {
     Ok(Some(listed))
 }
 
+/// What the metadata file says.
+enum Named {
+    As(Uuid),
+    /// The file is there, and its bytes are not.
+    Unwritten,
+    Absent,
+}
+
 /// The topic id that a directory says it belongs to; `None` when it says nothing.
 pub(super) fn read_topic_id(shared: &Shared, dir: &Path) -> Result<Option<Uuid>, LogError> {
+    Ok(match read_metadata(shared, dir)? {
+        Named::As(id) => Some(id),
+        Named::Unwritten | Named::Absent => None,
+    })
+}
+
+fn read_metadata(shared: &Shared, dir: &Path) -> Result<Named, LogError> {
     let path = dir.join(names::METADATA);
     let file = match shared.fs.open(&path, OpenMode::Read) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Named::Absent),
         Err(error) => return Err(LogError::io("open", &path, error)),
     };
     let mut bytes = vec![0; metadata::MAX_BYTES];
     let n = read_full(&*file, &mut bytes, 0).map_err(|error| LogError::io("read", &path, error))?;
     match metadata::decode(&bytes[..n]) {
-        Metadata::TopicId(id) => Ok(Some(id)),
-        Metadata::Unwritten => Ok(None),
+        Metadata::TopicId(id) => Ok(Named::As(id)),
+        Metadata::Unwritten => Ok(Named::Unwritten),
         Metadata::Damaged => Err(LogError::Corrupt {
             file: path,
             range: 0..n as u64,
             reason: "it names no topic id, or its checksum is wrong".to_owned(),
         }),
+    }
+}
+
+/// The topic id is gone from a directory that had one. Whose segments these are is not to be guessed.
+fn unnamed(dir: &Path) -> LogError {
+    LogError::Corrupt {
+        file: dir.join(names::METADATA),
+        range: 0..metadata::MAX_BYTES as u64,
+        reason: "the topic id that was in it is gone".to_owned(),
     }
 }
 
@@ -151,7 +192,7 @@ fn clean_up(shared: &Shared, dir: &Path, listed: &mut Listed) -> Result<(), LogE
     }
     for &(from, up_to) in &listed.swaps {
         finish_swap(shared, dir, from, up_to, &listed.segments)?;
-        listed.segments.retain(|&base| base < from || base >= up_to);
+        listed.segments.retain(|&base| base != from && (base < from || base >= up_to));
         listed.segments.push(from);
         listed.segments.sort_unstable();
     }
@@ -189,25 +230,31 @@ fn recover(
     shared: &Shared,
     id: &LogId,
     dir: &Path,
-    bases: &[i64],
+    listed: &Listed,
     mut checkpoint: CheckpointFile,
 ) -> Result<Opened, LogError> {
     let fs = &*shared.fs;
-    let mut segments = Vec::with_capacity(bases.len());
-    for &base in bases {
-        let path = names::file(dir, base, names::LOG);
-        let len = fs.file_len(&path).map_err(|error| LogError::io("open", &path, error))?;
-        segments.push(Arc::new(Segment::new(dir, base, len)));
-    }
+    let bases = &listed.segments;
     let written = checkpoint.written().cloned();
     let known = written.is_some();
     let start = written.unwrap_or_else(|| Checkpoint {
         log_start: bases[0],
         recovery: RecoveryPoint { offset: bases[0], segment: bases[0], position: 0 },
         clean_up_to: bases[0],
+        gaps_below: bases[0],
         epochs: Vec::new(),
     });
     let recovery = start.recovery;
+    let mut segments = Vec::with_capacity(bases.len());
+    for &base in bases {
+        let path = names::file(dir, base, names::LOG);
+        let len = fs.file_len(&path).map_err(|error| LogError::io("open", &path, error))?;
+        segments.push(Arc::new(match base.cmp(&recovery.segment) {
+            Ordering::Less => Segment::new(dir, base, len),
+            Ordering::Equal => Segment::partly_synced(dir, base, len, recovery.position),
+            Ordering::Greater => Segment::partly_synced(dir, base, len, 0),
+        }));
+    }
     let Ok(first) = bases.binary_search(&recovery.segment) else {
         return Err(missing_segment(dir, &recovery));
     };
@@ -237,20 +284,39 @@ fn recover(
         });
     }
     let clean_up_to = start.clean_up_to.clamp(log_start, end.offset);
-    if !info.clean {
-        // What was found is synced before anybody sees it, since a second crash must not take
-        // back what was served (KAFKA-10101).
-        // The process may have been killed before it synced the names of a new directory.
-        snapshot::remove_beyond(fs, dir, end.offset)?;
+    // Without a checkpoint nobody knows where compaction was.
+    let gaps_below = if known { start.gaps_below } else { end.offset };
+    // A snapshot may have reached the disk before the records it was made of, and must be gone for
+    // good before others take their offsets.
+    let stale = listed.snapshots && snapshot::remove_beyond(fs, dir, end.offset)?;
+    // The process may have been killed before it synced the names of new files.
+    let named = known && recovery.segment == end.segment;
+    if !known {
         sync_metadata(shared, dir)?;
+    }
+    if !named || stale {
         sync_dir(shared, dir)?;
+    }
+    if !known {
         sync_dir(shared, &shared.root)?;
+    }
+    if !info.clean {
         let epochs = epochs.entries_below(end.offset);
-        checkpoint.write(fs, Checkpoint { log_start, recovery: end, clean_up_to, epochs })?;
+        let found = Checkpoint { log_start, recovery: end, clean_up_to, gaps_below, epochs };
+        checkpoint.write(fs, found)?;
         checkpoint.release();
     }
     shared.space.grew(segments.iter().map(|segment| segment.len()).sum());
-    Ok(Opened { segments, log_start, end, clean_up_to, epochs, checkpoint, recovery: info })
+    Ok(Opened {
+        segments,
+        log_start,
+        end,
+        clean_up_to,
+        gaps_below,
+        epochs,
+        checkpoint,
+        recovery: info,
+    })
 }
 
 /// Where and how to scan a segment.
@@ -306,7 +372,11 @@ fn scan_tail(
             }
             Ok(None) => break 0,
             Err(ScanError::Bad(bad, error)) => {
-                if !tail.last || (!tail.known && is_old_format(&*file, &bad, len)) {
+                if !tail.last {
+                    return Err(error);
+                }
+                let io = |error| LogError::io("read", &segment.path, error);
+                if !tail.known && is_old_format(&*file, &bad, len).map_err(io)? {
                     return Err(error);
                 }
                 break len - bad.position;
@@ -328,20 +398,22 @@ fn scan_tail(
 
 /// Whether a whole message of magic 0 or 1 is there, which cannot be read here and must not be taken
 /// for a torn tail in a directory that somebody else wrote.
-fn is_old_format(file: &dyn File, bad: &Bad, end: u64) -> bool {
+fn is_old_format(file: &dyn File, bad: &Bad, end: u64) -> std::io::Result<bool> {
     let mut head = [0; OLD_HEADER];
-    let Ok(OLD_HEADER) = read_full(file, &mut head, bad.position) else { return false };
+    if read_full(file, &mut head, bad.position)? < OLD_HEADER {
+        return Ok(false);
+    }
     let [.., s0, s1, s2, s3, c0, c1, c2, c3, magic] = head;
     let size = u64::from(u32::from_be_bytes([s0, s1, s2, s3]));
     let crc = u32::from_be_bytes([c0, c1, c2, c3]);
     // The checksum covers the message from the magic byte on.
-    let Some(covered) = size.checked_sub(4) else { return false };
+    let Some(covered) = size.checked_sub(4) else { return Ok(false) };
     if magic > 1 || covered > end - bad.position - (OLD_HEADER as u64 - 1) {
-        return false;
+        return Ok(false);
     }
     let mut bytes = vec![0; usize::try_from(covered).unwrap_or(0)];
-    let read = read_full(file, &mut bytes, bad.position + OLD_HEADER as u64 - 1);
-    read.is_ok_and(|n| n == bytes.len()) && crc32(&bytes) == crc
+    let n = read_full(file, &mut bytes, bad.position + OLD_HEADER as u64 - 1)?;
+    Ok(n == bytes.len() && crc32(&bytes) == crc)
 }
 
 /// Offset, size, checksum and magic of a message of magic 0 or 1.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use bytes::Bytes;
 use kavka_protocol::records::{BatchHeader, HEADER_SIZE, RecordError, verify_crc};
 
-use super::index::Index;
+use super::index::{Anchor, Index};
 use super::{lock, names};
 use crate::fs::{File, Fs, OpenMode, read_full, write_full};
 use crate::{LogError, Slice};
@@ -34,6 +34,11 @@ pub(crate) struct Segment {
     file: Mutex<Option<Arc<dyn File>>>,
     index: Mutex<Option<Index>>,
     max_timestamp: AtomicI64,
+    /// How often the segment was cut.
+    cuts: AtomicU64,
+    /// Bytes of the segment for which the index file may speak: those below the recovery point. What
+    /// it says beyond is from before a truncation that a crash interrupted.
+    index_file_limit: AtomicU64,
     /// Used since the last [`release_idle`](Self::release_idle).
     used: AtomicBool,
 }
@@ -59,7 +64,54 @@ impl From<LogError> for ReadError {
     }
 }
 
+/// What must hold of the part of a segment that is read, and how it is indexed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    /// Bytes that may be read.
+    pub(crate) len: u64,
+    /// Offset at which the next segment, or nothing, begins.
+    pub(crate) end_offset: i64,
+    /// Offsets may be missing below it, and not from it on.
+    pub(crate) gaps_below: i64,
+    /// The newest leader epoch of the log; -1 for none.
+    pub(crate) max_epoch: i32,
+    /// Segment bytes between two index entries.
+    pub(crate) interval: u32,
+    /// How often the segment was cut before.
+    pub(crate) cuts: u64,
+}
+
+impl View {
+    /// Checks what the checksum of a batch does not cover, its offset and its leader epoch, where
+    /// the batch before ended at offset `previous_end`.
+    fn check(&self, header: &BatchHeader, previous_end: i64) -> Result<(), String> {
+        let (base, last) = (header.base_offset, header.last_offset());
+        let gap = base != previous_end && previous_end >= self.gaps_below;
+        if base < previous_end || last >= self.end_offset || gap {
+            return Err(format!(
+                "a batch of offsets {base}..={last} lies between offsets {previous_end} and {}",
+                self.end_offset
+            ));
+        }
+        if !(-1..=self.max_epoch).contains(&header.partition_leader_epoch) {
+            return Err(format!(
+                "the leader epoch {} of offset {base} is not one of the log, whose newest is {}",
+                header.partition_leader_epoch, self.max_epoch
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A batch that was found.
+#[derive(Debug)]
+pub(crate) struct Located {
+    pub(crate) position: u64,
+    pub(crate) header: BatchHeader,
+}
+
 impl Segment {
+    /// For a file of which the whole is below the recovery point.
     pub(crate) fn new(dir: &Path, base_offset: i64, len: u64) -> Self {
         Self {
             base_offset,
@@ -68,13 +120,22 @@ impl Segment {
             file: Mutex::new(None),
             index: Mutex::new(None),
             max_timestamp: AtomicI64::new(UNKNOWN),
+            cuts: AtomicU64::new(0),
+            index_file_limit: AtomicU64::new(u64::MAX),
             used: AtomicBool::new(true),
         }
     }
 
+    /// For a file of which no more than `synced` bytes are below the recovery point.
+    pub(crate) fn partly_synced(dir: &Path, base_offset: i64, len: u64, synced: u64) -> Self {
+        let segment = Self::new(dir, base_offset, len);
+        segment.index_file_limit.store(synced, Ordering::Relaxed);
+        segment
+    }
+
     /// For a file that was just created.
     pub(crate) fn created(dir: &Path, base_offset: i64, file: Arc<dyn File>) -> Self {
-        let segment = Self::new(dir, base_offset, 0);
+        let segment = Self::partly_synced(dir, base_offset, 0, 0);
         *lock(&segment.file) = Some(file);
         *lock(&segment.index) = Some(Index::new(base_offset));
         segment
@@ -82,7 +143,7 @@ impl Segment {
 
     /// For a file that compaction wrote.
     pub(crate) fn compacted(dir: &Path, base_offset: i64, len: u64, index: Index) -> Self {
-        let segment = Self::new(dir, base_offset, len);
+        let segment = Self::partly_synced(dir, base_offset, len, 0);
         segment.max_timestamp.store(index.max_timestamp(), Ordering::Relaxed);
         *lock(&segment.index) = Some(index);
         segment
@@ -110,17 +171,17 @@ impl Segment {
         Ok(opened)
     }
 
-    /// Notes appended batches, which start at `position`.
+    /// Notes appended batches, which follow the part that `view` shows.
     pub(crate) fn note<'a>(
         &self,
         fs: &dyn Fs,
         headers: impl Iterator<Item = &'a BatchHeader>,
-        mut position: u64,
-        interval: u32,
+        view: &View,
     ) -> Result<(), LogError> {
-        self.with_index(fs, position, interval, |index| {
+        let mut position = view.len;
+        self.with_index(fs, view, |index| {
             for header in headers {
-                index.note(header, position, interval);
+                index.note(header, position, view.interval);
                 position += header.size_in_bytes() as u64;
             }
             index.max_timestamp()
@@ -128,15 +189,19 @@ impl Segment {
         .map(|max| self.max_timestamp.store(max, Ordering::Relaxed))
     }
 
-    /// Works on the index, after loading or completing it up to `len` where needed.
+    /// Works on the index, after loading or completing it up to the view's end where needed.
     fn with_index<R>(
         &self,
         fs: &dyn Fs,
-        len: u64,
-        interval: u32,
+        view: &View,
         work: impl FnOnce(&mut Index) -> R,
     ) -> Result<R, LogError> {
+        let len = view.len;
         let mut slot = lock(&self.index);
+        if self.cuts() != view.cuts {
+            // The caller looks again; an index of bytes that are gone must not stay.
+            return Err(LogError::io("read", &self.path, io::ErrorKind::Interrupted.into()));
+        }
         if slot.as_ref().is_none_or(|index| index.covered() < len) {
             let mut index = match slot.take() {
                 Some(index) => index,
@@ -144,8 +209,12 @@ impl Segment {
             };
             if index.covered() < len {
                 let file = self.file(fs)?;
-                let mut scan = Scan::new(&*file, &self.path, index.covered(), len);
+                let scan = Scan::new(&*file, &self.path, index.covered(), len);
+                let mut scan = scan.at_or_after(index.next_offset());
+                let interval = self.interval(view);
                 while let Some(batch) = scan.next(Verify::Header)? {
+                    view.check(&batch.header, index.next_offset())
+                        .map_err(|reason| self.out_of_order(batch.position, len, reason))?;
                     index.note(&batch.header, batch.position, interval);
                 }
             }
@@ -155,6 +224,12 @@ impl Segment {
         self.used.store(true, Ordering::Relaxed);
         let index = slot.get_or_insert_with(|| Index::new(self.base_offset));
         Ok(work(index))
+    }
+
+    /// Bytes between two entries of the index. Where gaps are allowed, only an entry tells whether
+    /// a batch has the offset it was written with, so each batch gets one.
+    fn interval(&self, view: &View) -> u32 {
+        if self.base_offset < view.gaps_below { 0 } else { view.interval }
     }
 
     fn read_index(&self, fs: &dyn Fs, len: u64) -> Result<Index, LogError> {
@@ -171,11 +246,27 @@ impl Segment {
             Ok(bytes)
         };
         match read() {
-            Ok(bytes) => Ok(Index::decode(self.base_offset, &bytes, len)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(bytes) => {
+                let limit = self.index_file_limit.load(Ordering::Relaxed);
+                let index = Index::decode(self.base_offset, &bytes, limit);
+                if index.covered() > len && limit == u64::MAX {
+                    return Err(LogError::Corrupt {
+                        file: self.path.clone(),
+                        range: len..index.covered(),
+                        reason: format!("its index knows {} bytes", index.covered()),
+                    });
+                }
+                if index.covered() > len {
+                    return Ok(Index::decode(self.base_offset, &bytes, len));
+                }
+                Ok(index)
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!("index {} is made anew: {error}", path.display());
+                }
                 Ok(Index::new(self.base_offset))
             }
-            Err(error) => Err(LogError::io("read", &path, error)),
         }
     }
 
@@ -193,9 +284,16 @@ impl Segment {
         };
         let path = self.path.with_extension(&names::INDEX[1..]);
         let mode = if at == 0 { OpenMode::Create } else { OpenMode::Write };
-        let written = fs.open(&path, mode).and_then(|file| write_full(&*file, &block, at));
+        let written = fs.open(&path, mode).and_then(|file| {
+            if file.size()? > at {
+                // Blocks that are not believed must not follow one that is.
+                file.set_len(at)?;
+            }
+            write_full(&*file, &block, at)
+        });
         match written {
             Ok(()) => {
+                self.index_file_limit.fetch_max(covered, Ordering::Relaxed);
                 if let Some(index) = lock(&self.index).as_mut() {
                     index.block_written(block.len(), covered, entries);
                 }
@@ -210,9 +308,19 @@ impl Segment {
         }
     }
 
-    /// Forgets the index in memory. The caller removes the file.
-    pub(crate) fn forget_index(&self) {
-        *lock(&self.index) = None;
+    /// How often the segment was cut. To be read under the log's state lock, for a view.
+    pub(crate) fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::Acquire)
+    }
+
+    /// Makes the segment shorter for all who look from now on, and forgets the index in memory. The
+    /// caller cuts the file and removes that of the index.
+    pub(crate) fn cut(&self, len: u64) {
+        let mut slot = lock(&self.index);
+        *slot = None;
+        self.cuts.fetch_add(1, Ordering::AcqRel);
+        self.set_len(len);
+        self.index_file_limit.store(0, Ordering::Relaxed);
         self.max_timestamp.store(UNKNOWN, Ordering::Relaxed);
     }
 
@@ -228,9 +336,9 @@ impl Segment {
 
     /// Opens the file and loads the index, so that who holds this segment can go on reading it when
     /// another file has taken its name.
-    pub(crate) fn pin(&self, fs: &dyn Fs, interval: u32) -> Result<(), LogError> {
+    pub(crate) fn pin(&self, fs: &dyn Fs, view: &View) -> Result<(), LogError> {
         self.file(fs)?;
-        self.with_index(fs, self.len(), interval, |_| {})
+        self.with_index(fs, view, |_| {})
     }
 
     /// The error for a batch of this segment that cannot be opened.
@@ -243,9 +351,9 @@ impl Segment {
     }
 
     /// Largest timestamp in the segment; −1 when no record has one.
-    pub(crate) fn max_timestamp(&self, fs: &dyn Fs, interval: u32) -> Result<i64, LogError> {
+    pub(crate) fn max_timestamp(&self, fs: &dyn Fs, view: &View) -> Result<i64, LogError> {
         match self.max_timestamp.load(Ordering::Relaxed) {
-            UNKNOWN => self.with_index(fs, self.len(), interval, |index| index.max_timestamp()),
+            UNKNOWN => self.with_index(fs, view, |index| index.max_timestamp()),
             known => Ok(known),
         }
     }
@@ -255,55 +363,68 @@ impl Segment {
         &self,
         fs: &dyn Fs,
         timestamp: i64,
-        interval: u32,
+        view: &View,
     ) -> Result<u64, LogError> {
-        self.with_index(fs, self.len(), interval, |index| index.position_of_timestamp(timestamp))
+        self.with_index(fs, view, |index| index.position_of_timestamp(timestamp))
     }
 
-    fn position_of_offset(
+    fn anchor_of_offset(
         &self,
         fs: &dyn Fs,
         offset: i64,
-        len: u64,
-        interval: u32,
+        view: &View,
         access: Access,
-    ) -> Result<u64, ReadError> {
+    ) -> Result<Anchor, ReadError> {
         if access == Access::NoWait {
             return match self.index.try_lock() {
                 Ok(slot) => match slot.as_ref() {
-                    Some(index) if index.covered() >= len => Ok(index.position_of_offset(offset)),
+                    Some(index) if index.covered() >= view.len => {
+                        Ok(index.anchor_of_offset(offset))
+                    }
                     _ => Err(ReadError::WouldBlock),
                 },
                 Err(TryLockError::WouldBlock) => Err(ReadError::WouldBlock),
                 Err(TryLockError::Poisoned(_)) => Err(ReadError::WouldBlock),
             };
         }
-        Ok(self.with_index(fs, len, interval, |index| index.position_of_offset(offset))?)
+        Ok(self.with_index(fs, view, |index| index.anchor_of_offset(offset))?)
     }
 
-    /// The first batch whose last offset is at or after `offset`, in the first `len` bytes.
+    /// The first batch whose last offset is at or after `offset`.
     pub(crate) fn locate(
         &self,
         fs: &dyn Fs,
         offset: i64,
-        len: u64,
-        interval: u32,
+        view: &View,
         access: Access,
-    ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
-        let mut position = self.position_of_offset(fs, offset, len, interval, access)?;
+    ) -> Result<Option<Located>, ReadError> {
+        let len = view.len;
+        let anchor = self.anchor_of_offset(fs, offset, view, access)?;
+        let mut position = anchor.position;
+        let mut previous_end = anchor.base_offset.unwrap_or(self.base_offset);
         let file = self.file(fs)?;
         let mut window = Vec::new();
         while position < len {
             let bytes = self.fetch(&*file, &mut window, position, LOCATE_WINDOW, len, access)?;
             let mut at = 0;
             while at < bytes.len() {
-                let Some(header) = self.header(&bytes[at..], position + at as u64, len)? else {
+                let here = position + at as u64;
+                let Some(header) = self.header(&bytes[at..], here, previous_end, view)? else {
                     break;
                 };
+                if here == anchor.position
+                    && anchor.base_offset.is_some_and(|base| base != header.base_offset)
+                {
+                    let base = header.base_offset;
+                    let reason =
+                        format!("a batch of offset {base} where the index has {previous_end}");
+                    return Err(self.out_of_order(here, len, reason).into());
+                }
                 if header.last_offset() >= offset {
-                    return Ok(Some((position + at as u64, header)));
+                    return Ok(Some(Located { position: here, header }));
                 }
                 at += header.size_in_bytes();
+                previous_end = header.next_offset();
             }
             if at == 0 {
                 // Not even a header could be read: the page is not in memory.
@@ -314,41 +435,54 @@ impl Segment {
         Ok(None)
     }
 
-    /// Adds the headers of the batches that begin within a window from `position` on, where one begins; returns the position
-    /// after the last of them.
+    /// Adds the headers of the batches that begin within a window from `position` on, where one begins; without a position,
+    /// where the batch is that contains `offset` or follows it. `offset` is where the batch before ended. Returns the position
+    /// after the last header's batch.
     pub(crate) fn headers(
         &self,
         fs: &dyn Fs,
-        position: u64,
-        len: u64,
+        offset: i64,
+        position: Option<u64>,
+        view: &View,
         window: &mut Vec<u8>,
         headers: &mut Vec<BatchHeader>,
     ) -> Result<u64, ReadError> {
+        let (position, mut previous_end) = match position {
+            Some(position) => (position, offset),
+            None => match self.locate(fs, offset, view, Access::Blocking)? {
+                Some(located) => (located.position, located.header.base_offset),
+                None => return Ok(view.len),
+            },
+        };
         let file = self.file(fs)?;
-        let bytes = self.fetch(&*file, window, position, HEADERS_WINDOW, len, Access::Blocking)?;
+        let bytes =
+            self.fetch(&*file, window, position, HEADERS_WINDOW, view.len, Access::Blocking)?;
         let mut at = 0;
         while at < bytes.len() {
-            let Some(header) = self.header(&bytes[at..], position + at as u64, len)? else { break };
+            let here = position + at as u64;
+            let Some(header) = self.header(&bytes[at..], here, previous_end, view)? else { break };
             at += header.size_in_bytes();
+            previous_end = header.next_offset();
             headers.push(header);
         }
         Ok(position + at as u64)
     }
 
-    /// Reads whole, verified batches of the first `len` bytes: from the one that contains `from`,
-    /// while they end at or below `up_to` and fit. `None` when the segment holds nothing at or
+    /// Reads whole, verified batches: from the one that contains `from`, while they end at or below
+    /// `up_to` and fit. `None` when the segment holds nothing at or
     /// after `from`.
     pub(crate) fn read(
         &self,
         fs: &dyn Fs,
         range: &ReadRange,
-        len: u64,
-        interval: u32,
+        view: &View,
         access: Access,
     ) -> Result<Option<Slice>, ReadError> {
-        let Some((start, first)) = self.locate(fs, range.from, len, interval, access)? else {
+        let Some(located) = self.locate(fs, range.from, view, access)? else {
             return Ok(None);
         };
+        let Located { position: start, header: first } = located;
+        let len = view.len;
         let nothing = Slice { chunks: Vec::new(), next_offset: range.from };
         let too_large = first.size_in_bytes() > range.max_bytes && !range.at_least_one;
         if too_large || first.last_offset() >= range.up_to {
@@ -359,23 +493,47 @@ impl Segment {
         let mut bytes = Vec::new();
         self.fetch(&*file, &mut bytes, start, want, len, access)?;
         let (mut end, mut next_offset) = (0, range.from);
+        let mut previous_end = first.base_offset;
+        // Where gaps are allowed, the order of batches does not tell whether an offset is right.
+        let mut to_compare = (self.base_offset < view.gaps_below).then(Vec::new);
         while end < bytes.len() {
             let rest = &bytes[end..];
-            let Some(header) = self.header(rest, start + end as u64, len)? else { break };
+            let here = start + end as u64;
+            let Some(header) = self.header(rest, here, previous_end, view)? else { break };
             let size = header.size_in_bytes();
             if header.last_offset() >= range.up_to || size > rest.len() {
                 break;
             }
-            verify_crc(&rest[..size])
-                .map_err(|error| self.damaged(start + end as u64, size as u64, &error))?;
+            verify_crc(&rest[..size]).map_err(|error| self.damaged(here, size as u64, &error))?;
+            if let Some(batches) = &mut to_compare {
+                batches.push((here, header.base_offset));
+            }
             end += size;
             next_offset = header.next_offset();
+            previous_end = next_offset;
         }
         if end == 0 {
             return Err(ReadError::WouldBlock);
         }
+        self.compare_with_index(&to_compare.unwrap_or_default(), len)?;
         bytes.truncate(end);
         Ok(Some(Slice { chunks: vec![Bytes::from(bytes)], next_offset }))
+    }
+
+    /// Refuses batches that the index knows under other offsets.
+    fn compare_with_index(&self, batches: &[(u64, i64)], len: u64) -> Result<(), LogError> {
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let slot = lock(&self.index);
+        for &(position, base_offset) in batches {
+            let known = slot.as_ref().and_then(|index| index.base_offset_at(position));
+            if let Some(known) = known.filter(|&known| known != base_offset) {
+                let reason = format!("a batch of offset {base_offset} where the index has {known}");
+                return Err(self.out_of_order(position, len, reason));
+            }
+        }
+        Ok(())
     }
 
     /// Reads up to `want` bytes at `position` into `into`, all that the first `len` bytes have when
@@ -413,20 +571,29 @@ impl Segment {
         Ok(into)
     }
 
-    /// The header at the start of `bytes`, checked against the segment; `None` when it is not there as
-    /// a whole.
+    /// The header at the start of `bytes`, of a batch that follows one which ended at offset
+    /// `previous_end`; `None` when it is not there as a whole.
     fn header(
         &self,
         bytes: &[u8],
         position: u64,
-        len: u64,
+        previous_end: i64,
+        view: &View,
     ) -> Result<Option<BatchHeader>, LogError> {
+        let len = view.len;
         if bytes.len() < HEADER_SIZE && len - position >= HEADER_SIZE as u64 {
             return Ok(None);
         }
-        check_header(bytes, position, len, self.base_offset)
-            .map(Some)
-            .map_err(|bad| bad.into_corrupt(&self.path, len))
+        let header = check_header(bytes, position, len, self.base_offset)
+            .map_err(|bad| bad.into_corrupt(&self.path, len))?;
+        view.check(&header, previous_end)
+            .map_err(|reason| self.out_of_order(position, len, reason))?;
+        Ok(Some(header))
+    }
+
+    /// From `position` on, batches are not where they were written, or not all of them are there.
+    pub(crate) fn out_of_order(&self, position: u64, len: u64, reason: String) -> LogError {
+        Bad { position, reason }.into_corrupt(&self.path, len)
     }
 
     fn damaged(&self, position: u64, size: u64, error: &RecordError) -> LogError {

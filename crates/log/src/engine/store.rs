@@ -48,6 +48,17 @@ pub(super) struct Shared {
     dir_lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
 }
 
+/// A store that is dropped without [`close`](LogStore::close) leaves its logs as a crash would; handles
+/// of them still work.
+impl Drop for SegmentStore {
+    fn drop(&mut self) {
+        // The logs hold what holds them.
+        self.shared.syncer.abandon();
+        let open = std::mem::take(&mut *lock(&self.shared.open));
+        drop(open);
+    }
+}
+
 enum Slot {
     /// Being opened or deleted.
     Busy,
@@ -146,6 +157,11 @@ impl LogStore for SegmentStore {
         let opened = recovery::open_dir(shared, id, &dir);
         let mut open = lock(&shared.open);
         match opened {
+            // `close` could not see this log.
+            Ok(_) if shared.closed.load(Ordering::Acquire) => {
+                open.remove(&key);
+                Err(self.closed_error())
+            }
             Ok(opened) => {
                 let id = id.clone();
                 let log = SegmentLog::new(id, dir, Arc::clone(shared), listener, config, opened);
@@ -206,14 +222,16 @@ impl LogStore for SegmentStore {
 
     fn close(&self) -> Result<(), LogError> {
         let shared = &self.shared;
+        let open = lock(&shared.open);
         shared.closed.store(true, Ordering::Release);
-        let logs: Vec<_> = lock(&shared.open)
+        let logs: Vec<_> = open
             .values()
             .filter_map(|slot| match slot {
                 Slot::Open(log) => Some(Arc::clone(log)),
                 Slot::Busy => None,
             })
             .collect();
+        drop(open);
         let mut result = Ok(());
         for log in logs {
             let closed = log.close();

@@ -149,6 +149,21 @@ impl Syncer {
         self.shared.wake.notify_all();
     }
 
+    /// Lets the threads end after what is queued, and forgets what nobody would ever sync.
+    pub(crate) fn abandon(&self) {
+        let forgotten = {
+            let mut queue = lock(&self.shared.queue);
+            queue.stop = true;
+            let ready = match self.mode {
+                SyncerMode::Threads(_) => VecDeque::new(),
+                SyncerMode::Manual => std::mem::take(&mut queue.ready),
+            };
+            (ready, std::mem::take(&mut queue.later))
+        };
+        self.shared.wake.notify_all();
+        drop(forgotten);
+    }
+
     /// Waits until the threads ended. Not to be called on one of them.
     pub(crate) fn join(&self) {
         let threads: Vec<_> = lock(&self.threads).drain(..).collect();

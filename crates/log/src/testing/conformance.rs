@@ -283,6 +283,8 @@ fn truncation_cuts_whole_batches(engine: &mut dyn Engine) {
         let kept = end as usize / 3 * size;
         assert_eq!(read_all(&*log).expect("reads"), all[..kept], "to {to}");
     }
+    log.advance_start(2).expect("moves");
+    assert!(matches!(log.truncate(1), Err(LogError::OffsetOutOfRange { .. })));
     append(&*log, payload(3, 3, 40, 8));
     let again = [&all[..size], &payload(3, 3, 40, 8)].concat();
     restart(engine);
@@ -329,6 +331,12 @@ fn records_are_found_by_time(engine: &mut dyn Engine) {
     assert_eq!((max.timestamp, max.offset, max.leader_epoch), (500, 181, 3));
     log.advance_start(100).expect("moves");
     assert_eq!(find(0), Some((100, 100)));
+    // The record with the largest time is below the start, those of its own batch are not.
+    log.advance_start(182).expect("moves");
+    let max = log.max_timestamp().expect("looks").expect("is there");
+    assert_eq!((max.timestamp, max.offset), (185, 185));
+    log.advance_start(log.log_end_offset()).expect("moves");
+    assert_eq!(log.max_timestamp().expect("looks"), None);
 }
 
 fn snapshots_are_kept(engine: &mut dyn Engine) {

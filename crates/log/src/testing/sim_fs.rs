@@ -31,6 +31,10 @@ pub enum Survival {
     /// Everything, and what was not synced still is not: the process is killed and the machine
     /// goes on.
     Everything,
+    /// All but one of the unsynced changes, which are counted as [`SimFs::pending_changes`] does.
+    AllBut(usize),
+    /// Of the unsynced changes only this one.
+    Only(usize),
     /// Some of the unsynced blocks of this size and some of the unsynced names.
     Some {
         /// Chooses.
@@ -58,6 +62,9 @@ struct World {
     next_ino: Ino,
     calls: u64,
     fail: Option<FailPlan>,
+    reads: u64,
+    fail_read: Option<FailPlan>,
+    short_write: Option<u64>,
     free: u64,
     hook: Option<Hook>,
 }
@@ -104,7 +111,17 @@ impl Default for SimFs {
 
 impl SimFs {
     fn of(nodes: BTreeMap<Ino, Node>, next_ino: Ino) -> Self {
-        let world = World { nodes, next_ino, calls: 0, fail: None, free: u64::MAX, hook: None };
+        let world = World {
+            nodes,
+            next_ino,
+            calls: 0,
+            fail: None,
+            reads: 0,
+            fail_read: None,
+            short_write: None,
+            free: u64::MAX,
+            hook: None,
+        };
         Self { world: Arc::new(Mutex::new(world)) }
     }
 
@@ -121,6 +138,32 @@ impl SimFs {
     /// Lets a call fail, or none.
     pub fn fail(&self, plan: Option<FailPlan>) {
         self.lock().fail = plan;
+    }
+
+    /// Calls so far that only look: reads, lists, lengths, opening what exists.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.lock().reads
+    }
+
+    /// Lets a call that [`reads`](Self::reads) counts fail, or none.
+    pub fn fail_read(&self, plan: Option<FailPlan>) {
+        self.lock().fail_read = plan;
+    }
+
+    /// Lets the write that is this call, if it is one, write only half of its bytes.
+    pub fn short_write(&self, call: u64) {
+        self.lock().short_write = Some(call);
+    }
+
+    /// Changes that are not synced: writes, changes of length, and of names.
+    #[must_use]
+    pub fn pending_changes(&self) -> usize {
+        let pending = |node: &Node| match node {
+            Node::File(file) => file.pending.len(),
+            Node::Dir(dir) => dir.pending.len(),
+        };
+        self.lock().nodes.values().map(pending).sum()
     }
 
     /// Sets the free space. Writes that make files longer use it up, and fail beyond it.
@@ -141,21 +184,17 @@ impl SimFs {
             return self.fork();
         }
         let world = self.lock();
-        let mut random = Random(match survival {
-            Survival::Some { seed, .. } => seed,
-            _ => 0,
-        });
-        let survive = |node: &Node| match node {
+        let mut fate = Fate::new(survival);
+        let mut survive = |node: &Node| match node {
             Node::File(file) => {
-                let bytes = file.after_crash(survival, &mut random);
+                let bytes = file.after_crash(&mut fate);
                 Node::File(FileNode { synced: bytes.clone(), bytes, pending: Vec::new() })
             }
             Node::Dir(dir) => {
-                let names = dir.after_crash(survival, &mut random);
+                let names = dir.after_crash(&mut fate);
                 Node::Dir(DirNode { synced: names.clone(), names, pending: Vec::new() })
             }
         };
-        let mut survive = survive;
         let nodes = world.nodes.iter().map(|(&ino, node)| (ino, survive(node))).collect();
         Self::of(nodes, world.next_ino)
     }
@@ -199,6 +238,19 @@ impl SimFs {
             }
         }
         files
+    }
+
+    /// Does a call that only looks: refuses it if it is its turn.
+    fn look(&self) -> io::Result<MutexGuard<'_, World>> {
+        let mut world = self.lock();
+        let read = world.reads;
+        world.reads += 1;
+        match world.fail_read {
+            Some(plan) if read == plan.call || (plan.sticky && read > plan.call) => {
+                Err(io::Error::new(plan.kind, format!("planned failure of read {read}")))
+            }
+            _ => Ok(world),
+        }
     }
 
     /// Does a counted call: refuses it if it is its turn, and tells the hook afterwards.
@@ -272,36 +324,61 @@ impl FileNode {
         self.pending.push(change);
     }
 
-    fn after_crash(&self, survival: Survival, random: &mut Random) -> Vec<u8> {
-        let block = match survival {
-            Survival::Synced => return self.synced.clone(),
-            Survival::Everything => return self.bytes.clone(),
-            Survival::Some { block, .. } => block,
-        };
+    fn after_crash(&self, fate: &mut Fate) -> Vec<u8> {
         let mut bytes = self.synced.clone();
         for change in &self.pending {
-            match change {
-                Change::SetLen(_) => {
-                    if random.coin() {
-                        apply(&mut bytes, change);
-                    }
-                }
-                Change::Write { at, bytes: written } => {
+            let survives = fate.next();
+            match (change, fate.block) {
+                (Change::Write { at, bytes: written }, Some(block)) => {
                     let mut done = 0;
                     while done < written.len() {
                         // Up to the next border of a block of the disk.
                         let from = at + done;
                         let n = (block - from % block).min(written.len() - done);
-                        if random.coin() {
+                        if fate.next() {
                             let part = written[done..done + n].to_vec();
                             apply(&mut bytes, &Change::Write { at: from, bytes: part });
                         }
                         done += n;
                     }
                 }
+                _ if survives => apply(&mut bytes, change),
+                _ => {}
             }
         }
         bytes
+    }
+}
+
+/// Decides which changes survive.
+struct Fate {
+    survival: Survival,
+    random: Random,
+    /// Writes survive or not in blocks of this size; as a whole without it.
+    block: Option<usize>,
+    /// Changes so far.
+    met: usize,
+}
+
+impl Fate {
+    fn new(survival: Survival) -> Self {
+        let (seed, block) = match survival {
+            Survival::Some { seed, block } => (seed, Some(block)),
+            _ => (0, None),
+        };
+        Self { survival, random: Random(seed), block, met: 0 }
+    }
+
+    fn next(&mut self) -> bool {
+        let change = self.met;
+        self.met += 1;
+        match self.survival {
+            Survival::Synced => false,
+            Survival::Everything => true,
+            Survival::AllBut(lost) => change != lost,
+            Survival::Only(kept) => change == kept,
+            Survival::Some { .. } => self.random.coin(),
+        }
     }
 }
 
@@ -311,25 +388,18 @@ impl DirNode {
         self.pending.push(names);
     }
 
-    fn after_crash(&self, survival: Survival, random: &mut Random) -> BTreeMap<String, Ino> {
-        match survival {
-            Survival::Synced => self.synced.clone(),
-            Survival::Everything => self.names.clone(),
-            Survival::Some { .. } => {
-                let mut names = self.synced.clone();
-                for change in &self.pending {
-                    // A name that never came to be cannot be renamed.
-                    let source = change.iter().find(|(_, ino)| ino.is_none());
-                    let is_rename = change.len() > 1;
-                    let possible =
-                        !is_rename || source.is_none_or(|(name, _)| names.contains_key(name));
-                    if possible && random.coin() {
-                        apply_names(&mut names, change);
-                    }
-                }
-                names
+    fn after_crash(&self, fate: &mut Fate) -> BTreeMap<String, Ino> {
+        let mut names = self.synced.clone();
+        for change in &self.pending {
+            // A name that never came to be cannot be renamed.
+            let source = change.iter().find(|(_, ino)| ino.is_none());
+            let possible =
+                change.len() == 1 || source.is_none_or(|(name, _)| names.contains_key(name));
+            if fate.next() && possible {
+                apply_names(&mut names, change);
             }
         }
+        names
     }
 }
 
@@ -391,7 +461,7 @@ impl Fs for SimFs {
                 }
             })?
         } else {
-            let mut world = self.lock();
+            let mut world = self.look()?;
             let ino = world.find(path)?;
             world.file(ino)?;
             ino
@@ -400,13 +470,13 @@ impl Fs for SimFs {
     }
 
     fn file_len(&self, path: &Path) -> io::Result<u64> {
-        let mut world = self.lock();
+        let mut world = self.look()?;
         let ino = world.find(path)?;
         Ok(world.file(ino)?.bytes.len() as u64)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        let mut world = self.lock();
+        let mut world = self.look()?;
         let ino = world.find(dir)?;
         let names: Vec<_> = world.dir(ino)?.names.clone().into_iter().collect();
         let is_dir = |ino| matches!(world.nodes.get(&ino), Some(Node::Dir(_)));
@@ -475,7 +545,7 @@ struct SimFile {
 
 impl SimFile {
     fn look<R>(&self, look: impl FnOnce(&FileNode) -> R) -> io::Result<R> {
-        Ok(look(self.fs.lock().file(self.ino)?))
+        Ok(look(self.fs.look()?.file(self.ino)?))
     }
 }
 
@@ -496,6 +566,8 @@ impl File for SimFile {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         self.fs.call(|world| {
             let at = usize::try_from(offset).unwrap_or(usize::MAX);
+            let short = world.short_write == Some(world.calls - 1) && buf.len() > 1;
+            let buf = if short { &buf[..buf.len() / 2] } else { buf };
             let len = world.file(self.ino)?.bytes.len();
             let growth = (at + buf.len()).saturating_sub(len) as u64;
             let Some(free) = world.free.checked_sub(growth) else {

@@ -20,7 +20,8 @@ use self::key_map::KeyMap;
 use self::transactions::Transactions;
 use super::index::Index;
 use super::log::{SegmentLog, sync_dir};
-use super::segment::{Scan, Scanned, Segment, Verify};
+use super::read::Segments;
+use super::segment::{Scan, Scanned, Segment, Verify, View};
 use super::{lock, names, recovery};
 use crate::fs::{File, OpenMode, write_full};
 use crate::{CompactionReport, LogConfig, LogError, MaintenanceContext};
@@ -31,8 +32,7 @@ const WRITE_BYTES: usize = 1 << 20;
 /// What is to be compacted.
 struct Plan {
     /// All sealed segments, oldest first.
-    sealed: Vec<Arc<Segment>>,
-    active_base: i64,
+    sealed: Vec<(Arc<Segment>, View)>,
     log_start: i64,
     dirty_from: i64,
     dirty_end: i64,
@@ -49,15 +49,6 @@ impl SegmentLog {
         let Some(plan) = self.plan(now_ms, context, config)? else { return Ok(None) };
         if !self.is_due(&plan, now_ms, config)? {
             return Ok(None);
-        }
-        // The recovery point must be in the active segment, since its position in any other one would
-        // be wrong after the pass.
-        {
-            let mut sync = lock(&self.sync);
-            let written = sync.checkpoint.written().map(|written| written.recovery.segment);
-            if written != Some(plan.active_base) {
-                self.write_checkpoint(&mut sync, |_| {})?;
-            }
         }
         let aborted = context.aborted_transactions(plan.log_start, plan.dirty_end);
         let mut pass = Pass {
@@ -76,6 +67,15 @@ impl SegmentLog {
         if pass.map_end <= plan.dirty_from {
             return Ok(None);
         }
+        {
+            // The recovery point must be in the active segment, in both slots, since its position in
+            // any other one would be wrong after the pass.
+            let mut sync = lock(&self.sync);
+            let gaps_below = pass.map_end;
+            self.write_turning_point(&mut sync, |c| c.gaps_below = c.gaps_below.max(gaps_below))?;
+            let mut state = lock(&self.state);
+            state.gaps_below = state.gaps_below.max(gaps_below);
+        }
         for group in group(&plan, pass.map_end, config) {
             if !self.rewrite(&group, &mut pass)? {
                 return Ok(None);
@@ -84,7 +84,7 @@ impl SegmentLog {
         {
             let mut sync = lock(&self.sync);
             lock(&self.state).clean_up_to = pass.map_end;
-            self.write_checkpoint(&mut sync, |_| {})?;
+            self.write_turning_point(&mut sync, |_| {})?;
         }
         let report = CompactionReport { clean_up_to: pass.map_end, ..pass.report };
         tracing::info!(
@@ -106,22 +106,20 @@ impl SegmentLog {
         context: &dyn MaintenanceContext,
         config: &LogConfig,
     ) -> Result<Option<Plan>, LogError> {
-        let (mut sealed, log_start, dirty_from) = {
+        let (segments, dirty_from) = {
             let state = lock(&self.state);
-            let dirty_from = state.clean_up_to.max(state.log_start);
-            (state.segments.clone(), state.log_start, dirty_from)
+            (Segments::of(&state), state.clean_up_to.max(state.log_start))
         };
-        let Some(active) = sealed.pop() else { return Ok(None) };
+        let Segments { all: mut sealed, log_start, .. } = segments;
+        let Some((active, _)) = sealed.pop() else { return Ok(None) };
         let active_base = active.base_offset;
         let mut dirty_end = context.last_stable_offset().min(active_base);
         if config.min_compaction_lag_ms > 0 {
-            for (i, segment) in sealed.iter().enumerate() {
-                let end = sealed.get(i + 1).map_or(active_base, |next| next.base_offset);
-                if end <= dirty_from {
+            for (segment, view) in &sealed {
+                if view.end_offset <= dirty_from {
                     continue;
                 }
-                let newest =
-                    segment.max_timestamp(&*self.shared.fs, config.index_interval_bytes)?;
+                let newest = segment.max_timestamp(&*self.shared.fs, view)?;
                 let age = i128::from(now_ms) - i128::from(newest);
                 if age < i128::from(config.min_compaction_lag_ms) {
                     dirty_end = dirty_end.min(segment.base_offset);
@@ -129,16 +127,15 @@ impl SegmentLog {
                 }
             }
         }
-        let plan = Plan { sealed, active_base, log_start, dirty_from, dirty_end };
+        let plan = Plan { sealed, log_start, dirty_from, dirty_end };
         Ok((plan.dirty_from < plan.dirty_end).then_some(plan))
     }
 
     /// Whether enough is dirty, or something is dirty for too long.
     fn is_due(&self, plan: &Plan, now_ms: i64, config: &LogConfig) -> Result<bool, LogError> {
         let (mut clean, mut dirty, mut first_dirty) = (0, 0, None);
-        for (i, segment) in plan.sealed.iter().enumerate() {
-            let end = plan.sealed.get(i + 1).map_or(plan.active_base, |next| next.base_offset);
-            if end <= plan.dirty_from {
+        for (segment, view) in &plan.sealed {
+            if view.end_offset <= plan.dirty_from {
                 clean += segment.len();
             } else if segment.base_offset < plan.dirty_end {
                 dirty += segment.len();
@@ -168,8 +165,8 @@ impl SegmentLog {
         mut transactions: Transactions,
     ) -> Result<bool, LogError> {
         let fs = &*self.shared.fs;
-        for (i, segment) in plan.sealed.iter().enumerate() {
-            let end = plan.sealed.get(i + 1).map_or(plan.active_base, |next| next.base_offset);
+        for (segment, view) in &plan.sealed {
+            let end = view.end_offset;
             if end <= plan.dirty_from || segment.base_offset >= plan.dirty_end {
                 continue;
             }
@@ -234,18 +231,16 @@ impl SegmentLog {
         let fs = &*self.shared.fs;
         let io = |error| LogError::io("write", cleaned, error);
         let file = fs.open(cleaned, OpenMode::Create).map_err(io)?;
-        let interval = pass.config.index_interval_bytes;
         let mut out = Output {
             file: &*file,
             index: Index::new(group.base()),
-            interval,
             buffer: Vec::new(),
             written: 0,
         };
-        for segment in &group.segments {
+        for (segment, view) in &group.segments {
             pass.report.bytes_before += segment.len();
             // Readers that already found the segment keep its file and index.
-            segment.pin(fs, interval)?;
+            segment.pin(fs, view)?;
             let old = segment.file(fs)?;
             let mut scan = Scan::new(&*old, &segment.path, 0, segment.len());
             while let Some(batch) = scan.next(Verify::Crc)? {
@@ -265,7 +260,10 @@ impl SegmentLog {
     fn swap(self: &Arc<Self>, group: &Group, new: Segment, cleaned: &Path) -> Result<(), LogError> {
         let result = {
             let _sync = lock(&self.sync);
-            let swapped = self.swap_files(group, cleaned);
+            let swap = names::swap(&self.dir, group.base(), group.up_to);
+            let renamed = self.shared.fs.rename(cleaned, &swap);
+            renamed.map_err(|error| LogError::io("rename", cleaned, error))?;
+            let swapped = self.swap_files(group);
             if swapped.is_ok() {
                 self.swap_segments(group, new);
             }
@@ -275,18 +273,16 @@ impl SegmentLog {
         result.map_err(|error| self.poison(error))
     }
 
-    fn swap_files(&self, group: &Group, cleaned: &Path) -> Result<(), LogError> {
-        let swap = names::swap(&self.dir, group.base(), group.up_to);
-        let renamed = self.shared.fs.rename(cleaned, &swap);
-        renamed.map_err(|error| LogError::io("rename", cleaned, error))?;
+    fn swap_files(&self, group: &Group) -> Result<(), LogError> {
         // From here on, a crash leads forward.
         sync_dir(&self.shared, &self.dir)?;
-        let bases: Vec<i64> = group.segments.iter().map(|segment| segment.base_offset).collect();
+        let bases: Vec<i64> =
+            group.segments.iter().map(|(segment, _)| segment.base_offset).collect();
         recovery::finish_swap(&self.shared, &self.dir, group.base(), group.up_to, &bases)
     }
 
     fn swap_segments(&self, group: &Group, new: Segment) {
-        let before: u64 = group.segments.iter().map(|segment| segment.len()).sum();
+        let before: u64 = group.segments.iter().map(|(segment, _)| segment.len()).sum();
         self.shared.space.shrank(before.saturating_sub(new.len()));
         let mut state = lock(&self.state);
         let from = state.segments.partition_point(|s| s.base_offset < group.base());
@@ -298,7 +294,7 @@ impl SegmentLog {
 
 /// Neighbouring segments which become one.
 struct Group {
-    segments: Vec<Arc<Segment>>,
+    segments: Vec<(Arc<Segment>, View)>,
     /// Base offset of the first segment after them.
     up_to: i64,
 }
@@ -306,7 +302,7 @@ struct Group {
 impl Group {
     /// Base offset of the first one, and of what they become.
     fn base(&self) -> i64 {
-        self.segments[0].base_offset
+        self.segments[0].0.base_offset
     }
 }
 
@@ -314,23 +310,23 @@ impl Group {
 fn group(plan: &Plan, map_end: i64, config: &LogConfig) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut bytes = 0;
-    for (i, segment) in plan.sealed.iter().enumerate() {
+    for (segment, view) in &plan.sealed {
         if segment.base_offset >= map_end {
             break;
         }
-        let up_to = plan.sealed.get(i + 1).map_or(plan.active_base, |next| next.base_offset);
+        let up_to = view.end_offset;
         if let Some(group) = groups.last_mut() {
-            let span = up_to - group.segments[0].base_offset;
+            let span = up_to - group.base();
             let fits = bytes + segment.len() <= u64::from(config.segment_bytes);
             if fits && span <= i64::from(i32::MAX) {
                 bytes += segment.len();
                 group.up_to = up_to;
-                group.segments.push(Arc::clone(segment));
+                group.segments.push((Arc::clone(segment), *view));
                 continue;
             }
         }
         bytes = segment.len();
-        groups.push(Group { segments: vec![Arc::clone(segment)], up_to });
+        groups.push(Group { segments: vec![(Arc::clone(segment), *view)], up_to });
     }
     groups
 }
@@ -545,7 +541,6 @@ impl Filter {
 struct Output<'a> {
     file: &'a dyn File,
     index: Index,
-    interval: u32,
     buffer: Vec<u8>,
     /// Bytes in the file; the buffer follows.
     written: u64,
@@ -553,7 +548,8 @@ struct Output<'a> {
 
 impl Output<'_> {
     fn put(&mut self, header: &BatchHeader, batch: &[u8]) -> Result<(), KeepError> {
-        self.index.note(header, self.written + self.buffer.len() as u64, self.interval);
+        // Each batch gets an entry; see `Segment::interval`.
+        self.index.note(header, self.written + self.buffer.len() as u64, 0);
         self.buffer.extend_from_slice(batch);
         if self.buffer.len() >= WRITE_BYTES {
             self.flush().map_err(KeepError::Write)?;
