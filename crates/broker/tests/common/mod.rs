@@ -1,6 +1,8 @@
 //! A broker in this process on a port of its own, and a client that speaks the protocol and nothing else.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod groups;
+
 use std::{path::Path, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
