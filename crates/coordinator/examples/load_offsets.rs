@@ -1,57 +1,109 @@
-//! Measures how long a shard takes to load a million offset records, decoding included, and what it keeps in memory for each.
+//! Measures how long a shard takes to load offset records, decoding included, and what it keeps in memory for each.
 //!
-//! `cargo run --release -p kavka-coordinator --example load_offsets`
+//! ```text
+//! cargo run --release -p kavka-coordinator --example load_offsets [RECORDS [SEGMENT]]
+//! ```
+//!
+//! Writes RECORDS offsets (a million) of a thousand groups as Apache Kafka writes them, in batches of 100, and loads them. With
+//! SEGMENT, the batches are also left in that file: a segment of `__consumer_offsets` that a broker can be started on, to compare.
 
-use std::time::Duration;
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
+use bytes::Bytes;
 use kavka_coordinator::{
     Monotonic, Now,
     group::{GroupConfig, GroupShard, Input, OffsetValue, Record},
 };
-use kavka_protocol::Uuid;
+use kavka_protocol::{
+    Uuid,
+    records::{BatchBuilder, Decompressor, split_bytes},
+};
 
-const GROUPS: i32 = 1_000;
-const TOPICS: i32 = 10;
-const PARTITIONS: i32 = 100;
+const GROUPS: usize = 1_000;
+const PARTITIONS: usize = 100;
+const IN_A_BATCH: usize = 100;
+const NOW_MS: i64 = 1_700_000_000_000;
 
-fn resident_bytes() -> Option<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? * 1_024)
+/// The segment: each group commits to as many topics of a hundred partitions as it takes.
+fn segment(records: usize) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let of_group = records.div_ceil(GROUPS);
+    let mut bytes = Vec::new();
+    let mut written = 0;
+    for group in 0..GROUPS {
+        let offsets: Vec<usize> = (0..of_group.min(records - written)).collect();
+        for batch in offsets.chunks(IN_A_BATCH) {
+            let mut builder = BatchBuilder::new(i64::try_from(written)?);
+            for at in batch {
+                let record = Record::Offset {
+                    group: format!("group-{group}").into(),
+                    topic: format!("topic-{}", at / PARTITIONS).into(),
+                    partition: i32::try_from(at % PARTITIONS)?,
+                    value: Some(OffsetValue {
+                        offset: i64::try_from(*at)?,
+                        leader_epoch: 1,
+                        metadata: "".into(),
+                        commit_timestamp_ms: NOW_MS,
+                        expire_timestamp_ms: None,
+                        topic_id: Uuid::from_bytes([7; 16]),
+                    }),
+                };
+                let (key, value) = record.encode()?;
+                builder.append(NOW_MS, Some(&key), value.as_deref(), &[])?;
+                written += 1;
+            }
+            bytes.extend_from_slice(&builder.build()?);
+        }
+    }
+    Ok(bytes)
+}
+
+/// What a broker does at start, but for reading the file.
+fn load(segment: &Bytes) -> Result<GroupShard, Box<dyn std::error::Error>> {
+    let mut shard = GroupShard::new(GroupConfig::default(), 1);
+    let mut decompressor = Decompressor::new(64 << 20);
+    for batch in split_bytes(segment.clone()) {
+        let (header, batch) = batch?;
+        for record in decompressor.records_owned(&header, &batch)? {
+            let record = record?;
+            let decoded = Record::decode(record.key.as_ref(), record.value.as_ref());
+            shard.apply(record.offset, &decoded);
+        }
+    }
+    let now = Now { monotonic: Monotonic::since_origin(Duration::ZERO), wall_ms: NOW_MS };
+    shard.handle(now, Input::Loaded);
+    Ok(shard)
 }
 
 #[allow(clippy::disallowed_methods)] // A program that measures needs a clock; the coordinator has none.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut log = Vec::new();
-    for group in 0..GROUPS {
-        for at in 0..TOPICS * PARTITIONS {
-            let record = Record::Offset {
-                group: format!("group-{group}").into(),
-                topic: format!("topic-{}", at / PARTITIONS).into(),
-                partition: at % PARTITIONS,
-                value: Some(OffsetValue {
-                    offset: i64::from(at),
-                    leader_epoch: 1,
-                    metadata: "".into(),
-                    commit_timestamp_ms: 1_700_000_000_000,
-                    expire_timestamp_ms: None,
-                    topic_id: Uuid::from_bytes([7; 16]),
-                }),
-            };
-            log.push(record.encode()?);
-        }
+    let mut arguments = std::env::args().skip(1);
+    let records: usize = arguments.next().map_or(Ok(1_000_000), |count| count.parse())?;
+    let bytes = segment(records)?;
+    if let Some(path) = arguments.next() {
+        std::fs::write(path, &bytes)?;
     }
-    let before = resident_bytes();
-    let started = std::time::Instant::now();
-    let mut shard = GroupShard::new(GroupConfig::default(), 1);
-    for (offset, (key, value)) in (0..).zip(&log) {
-        shard.apply(offset, &Record::decode(Some(key), value.as_ref()));
+    let segment = Bytes::from(bytes);
+    println!("{records} records in {} bytes", segment.len());
+
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let started = Instant::now();
+        black_box(load(&segment)?);
+        fastest = fastest.min(started.elapsed());
     }
-    let now = Now { monotonic: Monotonic::since_origin(Duration::ZERO), wall_ms: 0 };
-    shard.handle(now, Input::Loaded);
-    println!("{} records in {:?}", log.len(), started.elapsed());
-    if let (Some(before), Some(after)) = (before, resident_bytes()) {
-        println!("{} bytes resident for each", (after.saturating_sub(before)) / log.len());
-    }
+    println!("loaded in {fastest:?}, the fastest of five");
+
+    let mut shard = None;
+    let allocated = allocation_counter::measure(|| shard = load(&segment).ok());
+    println!(
+        "{:.1} bytes of memory for each, {:.1} at the peak, {} allocations in all",
+        allocated.bytes_current as f64 / records as f64,
+        allocated.bytes_max as f64 / records as f64,
+        allocated.count_total
+    );
+    drop(black_box(shard));
     Ok(())
 }

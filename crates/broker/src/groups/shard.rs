@@ -368,3 +368,6 @@ fn random_seed() -> u64 {
 fn log_event(event: &Event) {
     info!(target: "kavka::group", "{event}");
 }
+
+#[cfg(test)]
+mod tests;
