@@ -1,6 +1,9 @@
 //! A consumer group of one member, for what only members may do.
 
+use std::ops::Range;
+
 use anyhow::Context;
+use bytes::Bytes;
 use kavka_protocol::{
     ByteString, ErrorCode, Message,
     messages::{
@@ -43,46 +46,20 @@ impl Membership {
         topic: &Topic,
     ) -> anyhow::Result<Self> {
         admin::wait_for_coordinator(connection, group)?;
-        let subscription =
-            ConsumerProtocolSubscription { topics: vec![topic.name.clone()], ..Default::default() };
-        let mut request = JoinGroupRequest {
-            group_id: group.into(),
-            session_timeout_ms: SESSION_TIMEOUT_MS,
-            rebalance_timeout_ms: SESSION_TIMEOUT_MS,
-            protocol_type: ByteString::from_static("consumer"),
-            protocols: vec![JoinGroupRequestProtocol {
-                name: ByteString::from_static("range"),
-                metadata: blob(&subscription)?,
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
+        let mut request = join_request(group, topic)?;
         let mut joined = connection.call(&request)?;
         if joined.error_code == ErrorCode::MemberIdRequired {
             request.member_id = joined.member_id;
             joined = connection.call(&request)?;
         }
         check(joined.error_code, &format!("joining group {group}"))?;
-        let assignment = ConsumerProtocolAssignment {
-            assigned_partitions: vec![TopicPartition {
-                topic: topic.name.clone(),
-                partitions: (0..topic.partitions).collect(),
-            }],
-            ..Default::default()
-        };
-        let synced = connection.call(&SyncGroupRequest {
-            group_id: group.into(),
-            generation_id: joined.generation_id,
+        let mut request = sync_request(group, joined.generation_id, &joined.member_id);
+        request.assignments = vec![SyncGroupRequestAssignment {
             member_id: joined.member_id.clone(),
-            protocol_type: Some(ByteString::from_static("consumer")),
-            protocol_name: Some(ByteString::from_static("range")),
-            assignments: vec![SyncGroupRequestAssignment {
-                member_id: joined.member_id.clone(),
-                assignment: blob(&assignment)?,
-                ..Default::default()
-            }],
+            assignment: assignment(topic, 0..topic.partitions)?,
             ..Default::default()
-        })?;
+        }];
+        let synced = connection.call(&request)?;
         check(synced.error_code, &format!("syncing group {group}"))?;
         Ok(Membership {
             group: group.into(),
@@ -125,8 +102,49 @@ impl Membership {
     }
 }
 
+/// The request of a member without an id, to join a group that consumes `topic`.
+pub(crate) fn join_request(group: &str, topic: &Topic) -> anyhow::Result<JoinGroupRequest> {
+    let subscription =
+        ConsumerProtocolSubscription { topics: vec![topic.name.clone()], ..Default::default() };
+    Ok(JoinGroupRequest {
+        group_id: group.into(),
+        session_timeout_ms: SESSION_TIMEOUT_MS,
+        rebalance_timeout_ms: SESSION_TIMEOUT_MS,
+        protocol_type: ByteString::from_static("consumer"),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: ByteString::from_static("range"),
+            metadata: blob(&subscription)?,
+            ..Default::default()
+        }],
+        ..Default::default()
+    })
+}
+
+/// The request of a member that was told `generation` and is not the leader.
+pub(crate) fn sync_request(group: &str, generation: i32, member: &ByteString) -> SyncGroupRequest {
+    SyncGroupRequest {
+        group_id: group.into(),
+        generation_id: generation,
+        member_id: member.clone(),
+        protocol_type: Some(ByteString::from_static("consumer")),
+        protocol_name: Some(ByteString::from_static("range")),
+        ..Default::default()
+    }
+}
+
+/// What the leader tells a member to consume.
+pub(crate) fn assignment(topic: &Topic, partitions: Range<i32>) -> anyhow::Result<Bytes> {
+    blob(&ConsumerProtocolAssignment {
+        assigned_partitions: vec![TopicPartition {
+            topic: topic.name.clone(),
+            partitions: partitions.collect(),
+        }],
+        ..Default::default()
+    })
+}
+
 /// A blob of the consumer protocol: its version, then the message.
-fn blob<M: Message>(message: &M) -> anyhow::Result<bytes::Bytes> {
+fn blob<M: Message>(message: &M) -> anyhow::Result<Bytes> {
     let mut bytes = BLOB_VERSION.to_be_bytes().to_vec();
     bytes.extend_from_slice(&message.to_bytes(BLOB_VERSION)?);
     Ok(bytes.into())

@@ -28,7 +28,7 @@ use kavka_protocol::ApiKey;
 use crate::{
     report::{Report, Side},
     scenario::{
-        Broker, Scenario, commit, fetch, idle, ping, produce,
+        Broker, Scenario, commit, fetch, idle, ping, produce, rebalance,
         startup::{self, Startable},
         tail,
     },
@@ -68,7 +68,11 @@ struct BrokerArgs {
     #[arg(long, default_value_t = 1, value_name = "N")]
     warmup: usize,
     /// What to measure, in this order
-    #[arg(long, value_delimiter = ',', default_value = "idle,ping,commit,produce,fetch,tail")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "idle,ping,commit,produce,fetch,tail,rebalance"
+    )]
     scenarios: Vec<Name>,
     /// Versions to speak instead of the highest that both sides know, as API=VERSION
     #[arg(long, value_delimiter = ',', value_name = "API=VERSION", value_parser = parse_pin)]
@@ -88,6 +92,8 @@ struct BrokerArgs {
     fetch: fetch::Options,
     #[command(flatten)]
     tail: tail::Options,
+    #[command(flatten)]
+    rebalance: rebalance::Options,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -98,6 +104,7 @@ enum Name {
     Produce,
     Fetch,
     Tail,
+    Rebalance,
 }
 
 #[derive(Debug, Args)]
@@ -158,6 +165,7 @@ fn measure_brokers(mut args: BrokerArgs) -> anyhow::Result<()> {
             Name::Produce => Box::new(produce::Produce::new(&args.produce)?),
             Name::Fetch => Box::new(fetch::Fetch::new(&args.fetch)?),
             Name::Tail => Box::new(tail::Tail::new(&args.tail)?),
+            Name::Rebalance => Box::new(rebalance::Rebalance::new(&args.rebalance)),
         };
         // What stands in the way of one scenario need not stand in the way of the next one.
         if let Err(error) = measure_scenario(&mut *scenario, &brokers, &args, &mut report) {

@@ -8,6 +8,7 @@ pub(crate) mod fetch;
 pub(crate) mod idle;
 pub(crate) mod ping;
 pub(crate) mod produce;
+pub(crate) mod rebalance;
 pub(crate) mod startup;
 pub(crate) mod tail;
 
