@@ -20,7 +20,10 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{alarm::Alarm, replay::replay};
-use crate::{clock::Clock, partition::Partition};
+use crate::{
+    clock::Clock,
+    partition::{AppendError, Partition},
+};
 
 /// How long a request waits for its shard to be loaded before it is told to come again. Loading is mostly much faster.
 const LOAD_PATIENCE: Duration = Duration::from_millis(500);
@@ -348,12 +351,12 @@ impl Serving {
 
 /// Appends the records as one batch; the offset of the first.
 fn append(partition: &Partition, records: &[Record], now_ms: i64) -> Result<i64, ErrorCode> {
-    let encoded: Result<Vec<_>, _> = records.iter().map(Record::encode).collect();
-    let encoded = encoded.map_err(|error| {
-        error!("{}: a record cannot be written: {error}", partition.id());
-        ErrorCode::UnknownServerError
-    })?;
-    partition.append_records(&encoded, now_ms).map_err(|error| {
+    let encode = |record: &Record, key: &mut Vec<u8>, value: &mut Vec<u8>| {
+        record.encode_into(key, value).map_err(|error| {
+            AppendError::new(ErrorCode::UnknownServerError, format!("not written: {error}"))
+        })
+    };
+    partition.append_records(records, encode, now_ms).map_err(|error| {
         warn!("{}: append failed: {error}", partition.id());
         error.code()
     })

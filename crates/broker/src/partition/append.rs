@@ -12,7 +12,7 @@ use kavka_meta::config::topic::{self, CompressionType, TopicConfig};
 use kavka_protocol::{
     ErrorCode,
     records::{
-        BatchBuilder, BatchHeader, Compression, Compressor, Decompressor, HEADER_SIZE,
+        BatchBuilder, BatchHeader, BuildError, Compression, Compressor, Decompressor, HEADER_SIZE,
         NO_TIMESTAMP, RecordError, TimestampType, patch_base_offset, patch_leader_epoch,
         patch_timestamps, verify_crc,
     },
@@ -134,27 +134,30 @@ impl Partition {
         Ok(Produced { base_offset, end_offset, log_append_time })
     }
 
-    /// Appends records of a coordinator as one batch; returns the offset of the first.
+    /// Appends records of a coordinator as one batch; returns the offset of the first. `encode` puts a record's key and value
+    /// into two buffers and tells whether there is a value.
     ///
     /// # Errors
     /// Nothing was appended.
-    pub(crate) fn append_records(
+    pub(crate) fn append_records<R>(
         &self,
-        records: &[(Bytes, Option<Bytes>)],
+        records: &[R],
+        encode: impl Fn(&R, &mut Vec<u8>, &mut Vec<u8>) -> Result<bool, AppendError>,
         now_ms: i64,
     ) -> Result<i64, AppendError> {
+        let too_large =
+            |error: BuildError| AppendError::new(ErrorCode::MessageTooLarge, error.to_string());
         // Held so that nothing else takes the offset in between.
         let mut appender = self.appender();
         let base_offset = self.log.log_end_offset();
         let mut builder = BatchBuilder::new(base_offset).with_leader_epoch(self.leader_epoch);
-        for (key, value) in records {
-            builder
-                .append(now_ms, Some(key), value.as_deref(), &[])
-                .map_err(|error| AppendError::new(ErrorCode::MessageTooLarge, error.to_string()))?;
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for record in records {
+            let has_value = encode(record, &mut key, &mut value)?;
+            let value = has_value.then_some(&value[..]);
+            builder.append(now_ms, Some(&key), value, &[]).map_err(too_large)?;
         }
-        let batch = builder
-            .build()
-            .map_err(|error| AppendError::new(ErrorCode::MessageTooLarge, error.to_string()))?;
+        let batch = builder.build().map_err(too_large)?;
         self.write(&mut appender, batch, AppendClass::Coordinator)?;
         Ok(base_offset)
     }

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kavka_protocol::{
     ByteString, DecodeError, EncodeError, Message, Reader, Uuid,
     messages::{
@@ -171,6 +171,22 @@ impl Record {
     /// # Errors
     /// A string longer than 32,767 bytes, which no request can bring in; a skipped record has no bytes and gives an error.
     pub fn encode(&self) -> Result<(Bytes, Option<Bytes>), RecordError> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let has_value = self.encode_into(&mut key, &mut value)?;
+        Ok((key.into(), has_value.then(|| value.into())))
+    }
+
+    /// [`encode`](Self::encode) into buffers, whose contents are replaced. False without a value: a tombstone.
+    ///
+    /// # Errors
+    /// As of [`encode`](Self::encode); the buffers then hold nothing of use.
+    pub fn encode_into(
+        &self,
+        key_out: &mut Vec<u8>,
+        value_out: &mut Vec<u8>,
+    ) -> Result<bool, RecordError> {
+        key_out.clear();
+        value_out.clear();
         match self {
             Record::Offset { group, topic, partition, value } => {
                 let key = OffsetCommitKey {
@@ -178,13 +194,15 @@ impl Record {
                     topic: topic.clone(),
                     partition: *partition,
                 };
-                let value = value.as_ref().map(encode_offset_value).transpose()?;
-                Ok((with_prefix(OFFSET_COMMIT, &key, 0)?, value))
+                put_with_prefix(key_out, OFFSET_COMMIT, &key, 0)?;
+                value.as_ref().map(|value| put_offset_value(value_out, value)).transpose()?;
+                Ok(value.is_some())
             }
             Record::Group { group, value } => {
                 let key = GroupMetadataKey { group: group.clone() };
-                let value = value.as_ref().map(encode_group_value).transpose()?;
-                Ok((with_prefix(GROUP_METADATA, &key, 0)?, value))
+                put_with_prefix(key_out, GROUP_METADATA, &key, 0)?;
+                value.as_ref().map(|value| put_group_value(value_out, value)).transpose()?;
+                Ok(value.is_some())
             }
             Record::Skipped(skipped) => Err(RecordError::Skipped(skipped.clone())),
         }
@@ -207,12 +225,14 @@ fn split_prefix(bytes: &Bytes) -> Option<(i16, Reader)> {
     Some((i16::from_be_bytes(*prefix), Reader::new(bytes.slice(2..))))
 }
 
-fn with_prefix<M: Message>(prefix: i16, message: &M, version: i16) -> Result<Bytes, EncodeError> {
-    let body = message.to_bytes(version)?;
-    let mut bytes = BytesMut::with_capacity(2 + body.len());
-    bytes.put_i16(prefix);
-    bytes.put_slice(&body);
-    Ok(bytes.freeze())
+fn put_with_prefix<M: Message>(
+    out: &mut Vec<u8>,
+    prefix: i16,
+    message: &M,
+    version: i16,
+) -> Result<(), EncodeError> {
+    out.extend_from_slice(&prefix.to_be_bytes());
+    message.encode(out, version)
 }
 
 fn decode_offset(
@@ -254,7 +274,7 @@ fn decode_offset_value(record_type: i16, value: &Bytes) -> Result<OffsetValue, S
     })
 }
 
-fn encode_offset_value(value: &OffsetValue) -> Result<Bytes, EncodeError> {
+fn put_offset_value(out: &mut Vec<u8>, value: &OffsetValue) -> Result<(), EncodeError> {
     let version = match value.expire_timestamp_ms {
         Some(_) => OFFSET_VALUE_WITH_EXPIRY,
         None => OFFSET_VALUE,
@@ -268,7 +288,7 @@ fn encode_offset_value(value: &OffsetValue) -> Result<Bytes, EncodeError> {
         topic_id: value.topic_id,
         ..Default::default()
     };
-    with_prefix(version, &message, version)
+    put_with_prefix(out, version, &message, version)
 }
 
 fn decode_group(group: ByteString, value: Option<&Bytes>) -> Result<Record, Skipped> {
@@ -306,7 +326,7 @@ fn decode_group(group: ByteString, value: Option<&Bytes>) -> Result<Record, Skip
     Ok(Record::Group { group, value: Some(value) })
 }
 
-fn encode_group_value(value: &GroupValue) -> Result<Bytes, EncodeError> {
+fn put_group_value(out: &mut Vec<u8>, value: &GroupValue) -> Result<(), EncodeError> {
     let message = GroupMetadataValue {
         protocol_type: value.protocol_type.clone(),
         generation: value.generation,
@@ -330,7 +350,7 @@ fn encode_group_value(value: &GroupValue) -> Result<Bytes, EncodeError> {
             .collect(),
         ..Default::default()
     };
-    with_prefix(GROUP_VALUE, &message, GROUP_VALUE)
+    put_with_prefix(out, GROUP_VALUE, &message, GROUP_VALUE)
 }
 
 impl Record {

@@ -140,6 +140,17 @@ impl Sink for Counter {
     }
 }
 
+/// Appends; everything is copied.
+impl Sink for Vec<u8> {
+    fn put_slice(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn put_shared(&mut self, bytes: &Bytes) {
+        self.extend_from_slice(bytes);
+    }
+}
+
 /// A sink that writes. Large `bytes` and `records` become pieces of their own, shared and not copied.
 #[derive(Debug)]
 pub struct Writer {
