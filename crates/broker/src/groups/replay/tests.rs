@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use kavka_coordinator::{
     Monotonic, Now,
@@ -8,7 +8,7 @@ use kavka_coordinator::{
 };
 use kavka_log::{
     AppendClass, AppendOptions, Durability, LogConfig, LogId, LogListener, LogStore, NoListener,
-    SegmentStore, StoreOptions,
+    SegmentStore, StoreOptions, UpTo,
 };
 use kavka_protocol::{
     Uuid,
@@ -22,20 +22,25 @@ use super::*;
 const SEGMENT_OF_KAFKA: &[u8] =
     include_bytes!("../../../tests/fixtures/consumer_offsets_of_kafka_4_3.log");
 
-fn load(batches: &[Bytes], buffer_bytes: usize) -> (GroupShard, u64) {
-    let dir = tempfile::tempdir().unwrap();
+fn open(dir: &Path, config: LogConfig) -> (SegmentStore, Arc<dyn PartitionLog>) {
     let on_fatal = Arc::new(|error: &LogError| panic!("{error}"));
-    let store = SegmentStore::open_dir(dir.path(), StoreOptions::default(), on_fatal).unwrap();
+    let store = SegmentStore::open_dir(dir, StoreOptions::default(), on_fatal).unwrap();
     let id = LogId { topic: "__consumer_offsets".into(), partition: 0, topic_id: Uuid::ZERO };
     let listener: Arc<dyn LogListener> = Arc::new(NoListener);
-    let log = store.open(&id, LogConfig::default(), listener).unwrap();
+    let log = store.open(&id, config, listener).unwrap();
+    (store, log)
+}
+
+fn load(batches: &[Bytes], buffer_bytes: usize) -> (GroupShard, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, log) = open(dir.path(), LogConfig::default());
     let options = AppendOptions { durability: Durability::Synced, class: AppendClass::Coordinator };
     for batch in batches {
         log.append(batch.clone(), options).unwrap();
     }
     let mut shard = GroupShard::new(GroupConfig::default(), 1);
     let records = replay(&*log, buffer_bytes, &mut shard).unwrap();
-    log.close().unwrap();
+    store.close().unwrap();
     (shard, records)
 }
 
@@ -163,4 +168,38 @@ fn batch_that_cannot_be_read_is_left_out_whole() {
     let (shard, records) = load(&batches, 1 << 20);
     assert_eq!(records, 2);
     assert_eq!(offsets(&shard.hard_state())["g"], [(0, 1), (1, 3)]);
+}
+
+/// A start takes as long as what is committed now, and not as long as everything that ever was: what is sealed is compacted, and
+/// the active segment is bounded by its size.
+#[test]
+fn load_after_compaction_reads_live_offsets_and_not_their_history() {
+    const COMMITS: i64 = 40_000;
+    const KEYS: i64 = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        LogConfig { compact: true, delete: false, segment_bytes: 64 << 10, ..LogConfig::default() };
+    let (store, log) = open(dir.path(), config.clone());
+    let options =
+        AppendOptions { durability: Durability::Relaxed, class: AppendClass::Coordinator };
+    for at in 0..COMMITS {
+        let record = offset_record(i32::try_from(at % KEYS).unwrap(), at);
+        log.append(batch(BatchBuilder::new(at), &[record]), options).unwrap();
+    }
+    let before = log.size_bytes();
+    let report = log.maintain(1_800_000_000_000, &UpTo(COMMITS)).unwrap();
+    assert!(report.compaction.is_some(), "{report:?}");
+    assert!(log.size_bytes() * 20 < before, "{} of {before} bytes are left", log.size_bytes());
+
+    store.close().unwrap();
+    drop((store, log));
+
+    let (store, log) = open(dir.path(), config);
+    let mut shard = GroupShard::new(GroupConfig::default(), 1);
+    let records = replay(&*log, 5 << 20, &mut shard).unwrap();
+    store.close().unwrap();
+    assert!(records < COMMITS.unsigned_abs() / 20, "{records} records were read");
+    let expected: Vec<(i32, i64)> =
+        (0..KEYS).map(|key| (i32::try_from(key).unwrap(), COMMITS - KEYS + key)).collect();
+    assert_eq!(offsets(&shard.hard_state())["g"], expected);
 }

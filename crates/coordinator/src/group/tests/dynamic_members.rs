@@ -347,6 +347,47 @@ fn most_votes_choose_the_protocol() {
     assert!(ctx.joined(leader).members.iter().any(|member| member.member_id == second));
 }
 
+/// First every process learns the new assignor beside the old one, then each forgets the old one: the group goes over when the
+/// last has learned, without ever being of two minds.
+#[test]
+fn rolling_bounce_takes_a_group_from_eager_to_cooperative() {
+    let mut ctx = Context::new();
+    let of = |n: usize, names: &[&str]| JoinRequest {
+        client_id: n.to_string().into(),
+        protocols: protocols(names),
+        ..join()
+    };
+    let (eager, both, cooperative) =
+        (["range"], ["cooperative-sticky", "range"], ["cooperative-sticky"]);
+    let mut ids = ctx.stable_of((0..3).map(|n| of(n, &eager)));
+    let mut lists: Vec<(usize, &[&str])> =
+        ids.iter().map(|id| (usize::from(id.as_bytes()[0] - b'0'), &eager[..])).collect();
+    let mut chosen = Vec::new();
+    for next in [&both[..], &cooperative[..]] {
+        for at in 0..3 {
+            // One process is stopped, and started with the next list; the others join again.
+            ctx.leave(&[(&ids[at], None)]);
+            lists[at].1 = next;
+            let (parked, member_id) = ctx.handshake(of(lists[at].0, next));
+            ids[at] = member_id;
+            for other in (0..3).filter(|other| *other != at) {
+                let (n, names) = lists[other];
+                ctx.join(JoinRequest { member_id: ids[other].clone(), ..of(n, names) });
+            }
+            let joined = ctx.joined(parked).clone();
+            assert_eq!(joined.error, ErrorCode::None);
+            chosen.push(joined.protocol_name.clone().unwrap_or_default());
+            let mut leader_first = ids.clone();
+            leader_first.sort_by_key(|id| *id != joined.leader);
+            ctx.sync_all(&leader_first, joined.generation);
+        }
+    }
+    let (old, new) = ("range", "cooperative-sticky");
+    assert_eq!(chosen, [old, old, new, new, new, new]);
+    let late = ctx.join_now(of(9, &eager));
+    assert_eq!(late.error, ErrorCode::InconsistentGroupProtocol);
+}
+
 #[test]
 fn followers_wait_for_the_assignment_of_the_leader() {
     let mut ctx = Context::new();

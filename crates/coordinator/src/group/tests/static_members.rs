@@ -231,3 +231,23 @@ fn static_member_that_returns_to_a_full_group_has_its_place() {
     assert_eq!(ctx.join_now(named(instance(&ids[1]))).error, ErrorCode::None);
     assert_eq!(ctx.join_now(named("c")).error, ErrorCode::GroupMaxSizeReached);
 }
+
+/// A name does not help who never asks for its share: the others would wait for its partitions for a whole session.
+#[test]
+fn static_member_that_never_syncs_is_given_up_as_well() {
+    let mut ctx = Context::new();
+    let ids = stable(&mut ctx);
+    for id in &ids {
+        ctx.join(JoinRequest { member_id: id.clone(), ..named(instance(id)) });
+    }
+    let sync = ctx.sync_as(&ids[0], 2, &[(&ids[0], "x")]);
+    assert_eq!(ctx.synced(sync).error, ErrorCode::None);
+    for _ in 0..60 {
+        ctx.sleep(1_000);
+        ctx.heartbeat(&ids[0], 2);
+        ctx.heartbeat(&ids[1], 2);
+    }
+    assert_eq!(ctx.heartbeat(&ids[0], 2), ErrorCode::RebalanceInProgress);
+    assert_eq!(ctx.heartbeat(&ids[1], 2), ErrorCode::UnknownMemberId);
+    assert!(ctx.told("haven't sent their sync requests"));
+}
