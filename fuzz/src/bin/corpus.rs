@@ -1,10 +1,19 @@
 //! Writes the seeds of every target to `corpus/TARGET/`, from the golden vectors of `kavka-protocol`.
 
-use std::{error::Error, fs, io::Read, path::Path};
+use std::{error::Error, fs, io::Read, path::Path, sync::Arc};
 
 use flate2::read::GzDecoder;
+use kavka_log::{
+    AppendOptions, LogConfig, LogStore, NoListener, SegmentStore, StoreOptions, SyncerMode,
+    fs::{Fs, OpenMode},
+    testing::{SimFs, conformance::id, payload},
+};
 use kavka_protocol::messages;
 use serde_json::Value;
+
+#[path = "../recovery.rs"]
+#[allow(dead_code, reason = "only the names are needed here")]
+mod recovery;
 
 fn main() -> Result<(), Box<dyn Error>> {
     for file in ["messages.jsonl", "malformed.jsonl"] {
@@ -27,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
+    recovery_seeds()?;
     let file = "record_batches.jsonl";
     for (index, line) in lines(file)?.iter().enumerate() {
         let batches = bytes(line)?;
@@ -39,6 +49,32 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// A directory as the log crate writes it, whole and with each file alone.
+fn recovery_seeds() -> Result<(), Box<dyn Error>> {
+    let fs = SimFs::default();
+    let options = StoreOptions { syncer: SyncerMode::Manual, ..StoreOptions::default() };
+    let store = SegmentStore::open_on(Arc::new(fs.clone()), "data", options, Arc::new(|_| {}))?;
+    let config =
+        LogConfig { segment_bytes: 600, index_interval_bytes: 100, ..LogConfig::default() };
+    let log = store.open(&id("t", 0, 1), config, Arc::new(NoListener))?;
+    for _ in 0..10 {
+        log.append(payload(log.log_end_offset(), 2, 30, 1), AppendOptions::default())?;
+    }
+    log.put_snapshot(5, "state".into())?;
+    store.close()?;
+    let mut whole = Vec::new();
+    for (i, name) in recovery::FILES.iter().enumerate() {
+        let Ok(file) = fs.open(&Path::new("data/t-0").join(name), OpenMode::Read) else { continue };
+        let mut bytes = vec![0; usize::try_from(file.size()?)?];
+        file.read_at(&mut bytes, 0)?;
+        let head = [&[u8::try_from(i)?][..], &u16::try_from(bytes.len())?.to_be_bytes()].concat();
+        whole.extend_from_slice(&head);
+        whole.extend_from_slice(&bytes);
+        seed("recovery", name, 0, &[&head, &bytes])?;
+    }
+    seed("recovery", "whole", 0, &[&whole])
 }
 
 fn lines(name: &str) -> Result<Vec<Value>, Box<dyn Error>> {

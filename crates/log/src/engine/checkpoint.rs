@@ -51,7 +51,9 @@ pub(crate) struct Checkpoint {
 pub(crate) struct CheckpointFile {
     path: PathBuf,
     file: Option<Arc<dyn File>>,
-    /// The file's name is durable.
+    exists: bool,
+    /// The file's name is durable. Of a file that was found nobody knows: the process that created it
+    /// may have been killed before it synced the directory.
     named: bool,
     sequence: u64,
     /// What the slots hold; the one of the sequence number's parity counts.
@@ -62,7 +64,7 @@ impl CheckpointFile {
     /// For a directory that holds no checkpoint yet.
     pub(crate) fn absent(dir: &Path) -> Self {
         let path = dir.join(names::CHECKPOINT);
-        Self { path, file: None, named: false, sequence: 0, slots: [None, None] }
+        Self { path, file: None, exists: false, named: false, sequence: 0, slots: [None, None] }
     }
 
     /// Reads the newer of the two slots; damaged ones count as absent.
@@ -82,7 +84,7 @@ impl CheckpointFile {
             }
         }
         // Not reopened by every write, but not kept open by logs that are only read either.
-        this.named = true;
+        this.exists = true;
         Ok(this)
     }
 
@@ -122,12 +124,13 @@ impl CheckpointFile {
         let file = match &self.file {
             Some(file) => Arc::clone(file),
             None => {
-                let mode = if self.named { OpenMode::Write } else { OpenMode::Create };
+                let mode = if self.exists { OpenMode::Write } else { OpenMode::Create };
                 fs.open(&self.path, mode).map_err(io)?
             }
         };
         let sequence = self.sequence + 1;
         let slot = (sequence % 2) as usize * SLOT_BYTES;
+        self.exists = true;
         write_full(&*file, &encode(sequence, &checkpoint), slot as u64).map_err(io)?;
         file.sync_data().map_err(|error| LogError::io("sync", &self.path, error))?;
         if !self.named {

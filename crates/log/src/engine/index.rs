@@ -162,6 +162,11 @@ impl Index {
         self.persisted = Persisted::default();
     }
 
+    /// Bytes of the file that hold what was read or written.
+    pub(crate) fn file_len(&self) -> u64 {
+        self.persisted.file_len
+    }
+
     pub(crate) fn entry_count(&self) -> usize {
         self.entries.len()
     }

@@ -706,6 +706,8 @@ impl SegmentLog {
         // First the recovery point, then the bytes: it must never be beyond them.
         self.write_turning_point(sync, |checkpoint| {
             checkpoint.recovery = cut;
+            // The batch that is cut as a whole may have held the start.
+            checkpoint.log_start = checkpoint.log_start.min(cut.offset);
             checkpoint.gaps_below = checkpoint.gaps_below.min(cut.offset);
             checkpoint.clean_up_to = checkpoint.clean_up_to.min(cut.offset);
             checkpoint.epochs.retain(|&(_, start)| start < cut.offset);
@@ -719,6 +721,7 @@ impl SegmentLog {
                 self.shared.space.shrank(active.len() - cut.position);
                 active.cut(cut.position);
             }
+            state.log_start = state.log_start.min(cut.offset);
             state.log_end = cut.offset;
             state.durable_end = cut.offset;
             state.synced = cut;

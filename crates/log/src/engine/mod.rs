@@ -25,7 +25,11 @@ mod index;
 mod log;
 mod maintain;
 mod metadata;
+#[cfg(test)]
+mod model_tests;
 mod names;
+#[cfg(test)]
+mod race_tests;
 mod read;
 mod recovery;
 #[cfg(test)]

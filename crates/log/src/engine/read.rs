@@ -157,7 +157,7 @@ impl SegmentLog {
             if last {
                 return Ok(());
             }
-            if next < view.end_offset && next >= view.gaps_below {
+            if next < view.end_offset.min(up_to) && next >= view.gaps_below {
                 return Err(missing(&segment, &view, next).into());
             }
             next = next.max(view.end_offset);

@@ -54,7 +54,12 @@ pub(super) fn open_dir(shared: &Shared, id: &LogId, dir: &Path) -> Result<Opened
             Some(written) if written.recovery != RecoveryPoint::default() => {
                 Err(missing_segment(dir, &written.recovery))
             }
-            _ => Ok(nothing(dir)),
+            _ => {
+                if listed.snapshots && snapshot::remove_beyond(&*shared.fs, dir, 0)? {
+                    sync_dir(shared, dir)?;
+                }
+                Ok(nothing(dir))
+            }
         };
     }
     recover(shared, id, dir, &listed, checkpoint)
@@ -264,7 +269,7 @@ fn recover(
     for (i, segment) in segments.iter().enumerate().skip(first) {
         let position = if i == first { recovery.position } else { 0 };
         let last = i + 1 == segments.len();
-        let tail = Tail { position, offset: end.offset, known, last };
+        let tail = Tail { position, offset: end.offset, first: i == first, known, last };
         let cut = scan_tail(shared, segment, &tail, &mut end, &mut epochs, &mut info)?;
         if cut > 0 {
             tracing::warn!(
@@ -300,7 +305,11 @@ fn recover(
     if !known {
         sync_dir(shared, &shared.root)?;
     }
-    if !info.clean {
+    // After a short way, the next recovery may as well go it again.
+    if !info.clean && (!known || info.scanned_bytes >= shared.options.checkpoint_bytes) {
+        for segment in &segments[first..] {
+            segment.trim_index_file(fs)?;
+        }
         let epochs = epochs.entries_below(end.offset);
         let found = Checkpoint { log_start, recovery: end, clean_up_to, gaps_below, epochs };
         checkpoint.write(fs, found)?;
@@ -323,6 +332,8 @@ fn recover(
 struct Tail {
     position: u64,
     offset: i64,
+    /// It is the segment of the recovery point.
+    first: bool,
     /// There is a checkpoint: what lies beyond it was appended without gaps.
     known: bool,
     /// It is the last segment, where a torn tail may be.
@@ -346,7 +357,9 @@ fn scan_tail(
         let reason = format!("the file has {len} bytes, but {} were synced", tail.position);
         return corrupt(len..tail.position, reason);
     }
-    if tail.position == 0 {
+    // The recovery point may lie beyond the base offset and at no byte, where compaction took what was
+    // before it.
+    if !tail.first {
         if segment.base_offset < tail.offset || (tail.known && segment.base_offset > tail.offset) {
             let reason = format!("the segment before it ends at offset {}", tail.offset);
             return corrupt(0..len, reason);

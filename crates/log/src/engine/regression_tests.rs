@@ -3,8 +3,8 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use kavka_protocol::records::crc32;
@@ -12,7 +12,7 @@ use kavka_protocol::records::crc32;
 use super::crash_tests::{config, look, open_store};
 use crate::fs::{Fs, OpenMode};
 use crate::testing::conformance::{id, read_all};
-use crate::testing::{Durable, FailPlan, SimFs, Survival, payload};
+use crate::testing::{Batch, Durable, FailPlan, SimFs, Survival, payload};
 use crate::{
     AppendOptions, LogConfig, LogError, LogId, LogStore, PartitionLog, SegmentStore, UpTo,
 };
@@ -125,6 +125,102 @@ fn a_snapshot_of_lost_records_does_not_come_back() {
     }
 }
 
+/// The same, when no segment was left at all.
+#[test]
+fn a_snapshot_without_any_segment_does_not_come_back() {
+    let fs = SimFs::default();
+    let opened = open(&fs, false);
+    let lost = opened.append(2, 10);
+    opened.log.put_snapshot(lost, Bytes::from_static(b"of lost records")).unwrap();
+    // All names but the segment's are durable.
+    fs.remove_file(&Path::new(DIR).join("00000000000000000000.log")).unwrap();
+    fs.sync_dir(Path::new(DIR)).unwrap();
+    fs.sync_dir(Path::new("data")).unwrap();
+    let fs = fs.crash(Survival::Synced);
+    let opened = open(&fs, false);
+    assert_eq!(opened.log.log_end_offset(), 0);
+    while opened.append(3, 10) <= lost {}
+    opened.store.run_syncs();
+    let opened = open(&fs.crash(Survival::Synced), false);
+    assert!(opened.log.log_end_offset() > lost);
+    assert_eq!(opened.log.latest_snapshot().unwrap(), None);
+}
+
+/// A truncation into a gap that compaction had left at the start of a segment: the log ended beyond
+/// the segment's base offset and held no byte, and did not open again.
+#[test]
+fn a_truncation_into_a_gap_can_be_opened() {
+    let fs = SimFs::default();
+    let opened = open(&fs, true);
+    // Records without a key go.
+    for offset in 0..40 {
+        let batch = Batch::at(offset).record(0, None, Some(&[b'.'; 60])).build();
+        opened.log.append(batch, AppendOptions::default()).unwrap();
+    }
+    opened.store.run_syncs();
+    let end = opened.log.log_end_offset();
+    assert!(opened.log.maintain(0, &UpTo(end)).unwrap().compaction.is_some());
+    assert_eq!(opened.log.truncate(5).unwrap(), 5);
+    opened.append(1, 10);
+    for fs in [fs.fork(), fs.crash(Survival::Synced)] {
+        let opened = open(&fs, true);
+        let end = opened.log.log_end_offset();
+        assert_eq!(
+            read_all(&*opened.log).unwrap(),
+            if end == 5 { vec![] } else { payload(5, 1, 10, 1).to_vec() }
+        );
+    }
+}
+
+/// A truncation cuts whole batches, and left the log start beyond the end when it cut the batch
+/// which held it.
+#[test]
+fn a_truncation_of_the_batch_that_holds_the_start_moves_the_start() {
+    let fs = SimFs::default();
+    let opened = open(&fs, false);
+    opened.append(3, 10);
+    opened.append(3, 10);
+    opened.log.advance_start(4).unwrap();
+    assert_eq!(opened.log.truncate(5).unwrap(), 3);
+    assert_eq!(opened.log.log_start_offset(), 3);
+    opened.append(2, 10);
+    opened.log.close().unwrap();
+    let opened = open(&fs, false);
+    assert_eq!((opened.log.log_start_offset(), opened.log.log_end_offset()), (3, 5));
+}
+
+/// A checkpoint that was lost left index files which nobody had verified; the open after the next one
+/// believed them.
+#[test]
+fn an_index_from_before_the_checkpoint_was_lost_is_not_believed() {
+    let fs = SimFs::default();
+    let opened = open(&fs, false);
+    for _ in 0..3 {
+        opened.append_until_roll();
+    }
+    opened.log.close().unwrap();
+    let all = read_all(&*open(&fs, false).log).unwrap();
+    let index = Path::new(DIR).join("00000000000000000000.kindex");
+    let len = fs.file_len(&index).unwrap();
+    // The index of a segment that was longer.
+    let longer = SimFs::default();
+    let opened = open(&longer, false);
+    opened.log.set_config(LogConfig { segment_bytes: 5000, ..config(false) });
+    while longer.file_len(&index).unwrap_or(0) <= len {
+        opened.append(2, 60);
+        opened.store.run_syncs();
+    }
+    let stale = longer.open(&index, OpenMode::Read).unwrap();
+    let mut bytes = vec![0; usize::try_from(stale.size().unwrap()).unwrap()];
+    stale.read_at(&mut bytes, 0).unwrap();
+    fs.open(&index, OpenMode::Create).unwrap().write_at(&bytes, 0).unwrap();
+    fs.remove_file(&Path::new(DIR).join("kavka-checkpoint")).unwrap();
+    for _ in 0..3 {
+        drop(open(&fs, false));
+    }
+    assert_eq!(read_all(&*open(&fs, false).log).unwrap(), all);
+}
+
 /// A process was killed between the creation of a segment and the first sync; the next one
 /// appended to the segment without ever making its name durable.
 #[test]
@@ -204,6 +300,27 @@ fn an_index_of_what_was_cut_is_not_used() {
     }
     assert!(met, "no crash left the index");
     drop(opened);
+}
+
+/// A process was killed after it created the checkpoint file; the next one took the name for
+/// durable, and a crash took back the start that it had acknowledged.
+#[test]
+fn a_checkpoint_that_a_killed_process_created_gets_a_durable_name() {
+    let fs = SimFs::default();
+    let opened = open(&fs, false);
+    opened.append(2, 60);
+    opened.store.run_syncs();
+    let states = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&states);
+    fs.on_call(move |fs| kept.lock().unwrap().push(fs.fork()));
+    opened.log.close().unwrap();
+    let states = std::mem::take(&mut *states.lock().unwrap());
+    for killed in states {
+        let opened = open(&killed, false);
+        opened.log.advance_start(1).unwrap();
+        let opened = open(&killed.crash(Survival::Synced), false);
+        assert_eq!(opened.log.log_start_offset(), 1);
+    }
 }
 
 /// With the newer slot of the checkpoint damaged, the older one counts, and must not contradict

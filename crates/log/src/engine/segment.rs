@@ -232,20 +232,37 @@ impl Segment {
         if self.base_offset < view.gaps_below { 0 } else { view.interval }
     }
 
-    fn read_index(&self, fs: &dyn Fs, len: u64) -> Result<Index, LogError> {
-        let path = self.path.with_extension(&names::INDEX[1..]);
-        let read = || -> io::Result<Vec<u8>> {
-            let file = fs.open(&path, OpenMode::Read)?;
-            let file_len = file.size()?;
-            if file_len > MAX_INDEX_FILE {
-                return Ok(Vec::new());
-            }
-            let mut bytes = vec![0; usize::try_from(file_len).unwrap_or(0)];
-            let n = read_full(&*file, &mut bytes, 0)?;
-            bytes.truncate(n);
-            Ok(bytes)
+    fn index_path(&self) -> PathBuf {
+        self.path.with_extension(&names::INDEX[1..])
+    }
+
+    /// Cuts off what the index file says beyond the recovery point, durably, before that moves.
+    pub(crate) fn trim_index_file(&self, fs: &dyn Fs) -> Result<(), LogError> {
+        let path = self.index_path();
+        let file = match fs.open(&path, OpenMode::Write) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(LogError::io("open", &path, error)),
         };
-        match read() {
+        let limit = self.index_file_limit.load(Ordering::Relaxed);
+        let believed = match read_index_file(&*file) {
+            Ok(bytes) => Index::decode(self.base_offset, &bytes, limit).file_len(),
+            Err(error) => {
+                tracing::warn!("index {} is made anew: {error}", path.display());
+                0
+            }
+        };
+        if file.size().map_err(|error| LogError::io("read", &path, error))? > believed {
+            file.set_len(believed).map_err(|error| LogError::io("truncate", &path, error))?;
+            file.sync_data().map_err(|error| LogError::io("sync", &path, error))?;
+        }
+        Ok(())
+    }
+
+    fn read_index(&self, fs: &dyn Fs, len: u64) -> Result<Index, LogError> {
+        let path = self.index_path();
+        let read = fs.open(&path, OpenMode::Read).and_then(|file| read_index_file(&*file));
+        match read {
             Ok(bytes) => {
                 let limit = self.index_file_limit.load(Ordering::Relaxed);
                 let index = Index::decode(self.base_offset, &bytes, limit);
@@ -282,7 +299,7 @@ impl Segment {
             let (at, block) = index.next_block();
             (at, block, index.covered(), index.entry_count())
         };
-        let path = self.path.with_extension(&names::INDEX[1..]);
+        let path = self.index_path();
         let mode = if at == 0 { OpenMode::Create } else { OpenMode::Write };
         let written = fs.open(&path, mode).and_then(|file| {
             if file.size()? > at {
@@ -603,6 +620,17 @@ impl Segment {
             reason: error.to_string(),
         }
     }
+}
+
+fn read_index_file(file: &dyn File) -> io::Result<Vec<u8>> {
+    let len = file.size()?;
+    if len > MAX_INDEX_FILE {
+        return Ok(Vec::new());
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let n = read_full(file, &mut bytes, 0)?;
+    bytes.truncate(n);
+    Ok(bytes)
 }
 
 /// What to read.

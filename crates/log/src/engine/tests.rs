@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::testing::conformance::{self, Engine};
-use crate::{LogStore, SegmentStore, StoreOptions};
+use crate::testing::{SimFs, Survival};
+use crate::{LogStore, SegmentStore, StoreOptions, SyncerMode};
 
 /// The engine on a real disk.
 struct OnDisk {
@@ -43,6 +44,45 @@ impl Engine for OnDisk {
     fn reopen(&mut self) {
         self.store = open(&self.dir, &self.options);
     }
+}
+
+/// The engine on the simulated file system, synced by hand.
+struct InMemory {
+    fs: SimFs,
+    store: Arc<SegmentStore>,
+}
+
+impl InMemory {
+    fn open(fs: &SimFs) -> Arc<SegmentStore> {
+        let options = StoreOptions { syncer: SyncerMode::Manual, ..StoreOptions::default() };
+        let on_fatal = Arc::new(|error: &crate::LogError| panic!("fatal: {error}"));
+        let store = SegmentStore::open_on(Arc::new(fs.clone()), "data", options, on_fatal);
+        Arc::new(store.unwrap())
+    }
+}
+
+impl Engine for InMemory {
+    fn store(&self) -> Arc<dyn LogStore> {
+        Arc::clone(&self.store) as _
+    }
+
+    fn settle(&self) {
+        self.store.run_syncs();
+    }
+
+    fn reopen(&mut self) {
+        // What a clean stop left is all on the disk.
+        self.fs = self.fs.crash(Survival::Synced);
+        self.store = Self::open(&self.fs);
+    }
+}
+
+#[test]
+fn conforms_in_memory() {
+    conformance::run(|| {
+        let fs = SimFs::default();
+        Box::new(InMemory { store: InMemory::open(&fs), fs })
+    });
 }
 
 #[test]
