@@ -80,7 +80,8 @@ pub fn recovery(mut data: &[u8]) {
     store.close().expect("closes");
     let Ok((_store, log)) = open() else { panic!("it opened before") };
     assert_eq!(log.log_end_offset(), end + 3, "opened again");
-    assert!(!readable || read_all(&*log).is_ok(), "it could be read before");
+    let again = read_all(&*log);
+    assert!(!readable || again.is_ok(), "it could be read before: {:?}", again.err());
     let tail = log.read(end, end + 3, 1 << 20, true).expect("what was appended is read");
     assert_eq!(tail.into_bytes(), payload(end, 3, 20, 1));
 }

@@ -318,11 +318,24 @@ impl SegmentLog {
     pub(super) fn roll(self: &Arc<Self>, writer: &mut Writer) -> Result<(), LogError> {
         let fs = &*self.shared.fs;
         let mut sync = lock(&self.sync);
-        if writer.active.is_none() {
-            self.create_dir()?;
-        } else if let Err(error) = self.sync_all(&mut sync) {
-            drop(sync);
-            return Err(self.poison(error));
+        match &writer.active {
+            None => self.create_dir()?,
+            Some(active) => {
+                // A process that was killed during recovery may have cut the segment and not synced
+                // that. An append since would have had it synced.
+                let cut = if active.file.is_none() {
+                    active.segment.file(fs).and_then(|file| {
+                        let io = |error| LogError::io("sync", &active.segment.path, error);
+                        file.sync_data().map_err(io)
+                    })
+                } else {
+                    Ok(())
+                };
+                if let Err(error) = cut.and_then(|()| self.sync_all(&mut sync)) {
+                    drop(sync);
+                    return Err(self.poison(error));
+                }
+            }
         }
         let base_offset = lock(&self.state).log_end;
         let path = names::file(&self.dir, base_offset, names::LOG);

@@ -178,6 +178,9 @@ impl SegmentLog {
             for (segment, view) in &segments.all {
                 // What lies below the log start does not count, and the index does not tell it
                 // apart.
+                if view.end_offset <= segments.log_start {
+                    continue;
+                }
                 let newest = if segment.base_offset < segments.log_start {
                     largest_from(&*self.shared.fs, segment, view, segments)?
                 } else {
@@ -215,6 +218,10 @@ impl SegmentLog {
         let fs = &*self.shared.fs;
         let mut decompressor = None;
         for (segment, view) in &segments.all {
+            if view.end_offset <= segments.log_start {
+                // Nobody can read it, and what a crash brought back of it need not be whole.
+                continue;
+            }
             if segment.max_timestamp(fs, view)? < timestamp {
                 continue;
             }

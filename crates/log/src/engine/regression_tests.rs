@@ -323,6 +323,40 @@ fn a_checkpoint_that_a_killed_process_created_gets_a_durable_name() {
     }
 }
 
+/// A process was killed after recovery had cut a torn tail, and before it synced the cut. The next one
+/// found nothing to do and began a segment; a crash then brought the torn bytes back into a sealed one.
+#[test]
+fn a_cut_that_a_killed_process_did_not_sync_stays_cut() {
+    let fs = SimFs::default();
+    let opened = open(&fs, false);
+    opened.append(1, 900);
+    opened.log.close().unwrap();
+    let opened = open(&fs, false);
+    opened.append(1, 100);
+    let name = Path::new(DIR).join("00000000000000000000.log");
+    // The batch is torn, and what is there of it reached the disk.
+    let len = fs.file_len(&name).unwrap();
+    fs.corrupt(&name, usize::try_from(len).unwrap() - 20, &[0xff; 8]);
+    let fs = fs.crash(Survival::Everything);
+    fs.open(&name, OpenMode::Write).unwrap().sync_data().unwrap();
+    let states = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&states);
+    let first = fs.fork();
+    first.on_call(move |fs| kept.lock().unwrap().push(fs.fork()));
+    assert!(open(&first, false).log.recovery().cut_bytes > 0);
+    let states = std::mem::take(&mut *states.lock().unwrap());
+    for killed in states {
+        let opened = open(&killed, false);
+        // It does not fit into the segment.
+        let end = opened.append(1, 600);
+        assert_eq!(opened.log.segment_count(), 2);
+        opened.store.run_syncs();
+        let opened = open(&killed.crash(Survival::Synced), false);
+        assert_eq!(opened.log.log_end_offset(), end);
+        assert!(read_all(&*opened.log).is_ok());
+    }
+}
+
 /// With the newer slot of the checkpoint damaged, the older one counts, and must not contradict
 /// what happened since: a truncation, a compaction, a moved start.
 #[test]
