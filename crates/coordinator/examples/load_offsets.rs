@@ -66,15 +66,23 @@ fn load(segment: &Bytes) -> Result<GroupShard, Box<dyn std::error::Error>> {
     let mut decompressor = Decompressor::new(64 << 20);
     for batch in split_bytes(segment.clone()) {
         let (header, batch) = batch?;
-        for record in decompressor.records_owned(&header, &batch)? {
-            let record = record?;
-            let decoded = Record::decode(record.key.as_ref(), record.value.as_ref());
-            shard.apply(record.offset, &decoded);
+        let records = decompressor.records(&header, &batch)?;
+        for record in records.clone() {
+            record?;
+        }
+        for record in records.flatten() {
+            shard.apply_logged(record.offset, None, record.key, record.value);
         }
     }
     let now = Now { monotonic: Monotonic::since_origin(Duration::ZERO), wall_ms: NOW_MS };
     shard.handle(now, Input::Loaded);
     Ok(shard)
+}
+
+/// How long this thread has run, where the system tells: what a busy machine does not distort.
+fn cpu_time() -> Option<Duration> {
+    let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    schedule.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 #[allow(clippy::disallowed_methods)] // A program that measures needs a clock; the coordinator has none.
@@ -88,13 +96,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let segment = Bytes::from(bytes);
     println!("{records} records in {} bytes", segment.len());
 
-    let mut fastest = Duration::MAX;
+    let (mut fastest, mut cheapest) = (Duration::MAX, None);
     for _ in 0..5 {
-        let started = Instant::now();
+        let (started, cpu_before) = (Instant::now(), cpu_time());
         black_box(load(&segment)?);
         fastest = fastest.min(started.elapsed());
+        let cpu = cpu_time().zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
+        cheapest = cheapest.into_iter().chain(cpu).min();
     }
     println!("loaded in {fastest:?}, the fastest of five");
+    if let Some(cpu) = cheapest {
+        println!("of which the processor worked {cpu:?}, at the least");
+    }
 
     let mut shard = None;
     let allocated = allocation_counter::measure(|| shard = load(&segment).ok());

@@ -4,7 +4,7 @@
 //! left. A batch that cannot be read is left out whole, and said so.
 
 use bytes::Bytes;
-use kavka_coordinator::group::{GroupShard, Record};
+use kavka_coordinator::group::GroupShard;
 use kavka_log::{LogError, PartitionLog, slices_from};
 use kavka_protocol::records::{BatchHeader, Decompressor, EndTxnMarker, RecordError, split_bytes};
 use tracing::warn;
@@ -22,12 +22,8 @@ pub(super) fn replay(
     buffer_bytes: usize,
     machine: &mut GroupShard,
 ) -> Result<u64, LogError> {
-    let mut replay = Replay {
-        machine,
-        decompressor: Decompressor::new(MAX_DECOMPRESSED_BYTES),
-        batch: Vec::new(),
-        records: 0,
-    };
+    let mut replay =
+        Replay { machine, decompressor: Decompressor::new(MAX_DECOMPRESSED_BYTES), records: 0 };
     for slice in slices_from(log, log.log_start_offset(), buffer_bytes) {
         for chunk in slice?.chunks {
             for batch in split_bytes(chunk) {
@@ -45,8 +41,6 @@ pub(super) fn replay(
 struct Replay<'a> {
     machine: &'a mut GroupShard,
     decompressor: Decompressor,
-    /// The records of the present batch: none is applied before all were read.
-    batch: Vec<(i64, Record)>,
     records: u64,
 }
 
@@ -55,19 +49,15 @@ impl Replay<'_> {
         if header.is_control() {
             return self.apply_markers(header, batch);
         }
-        self.batch.clear();
-        for record in self.decompressor.records_owned(header, batch)? {
-            let record = record?;
-            let decoded = Record::decode(record.key.as_ref(), record.value.as_ref());
-            self.batch.push((record.offset, decoded));
+        let records = self.decompressor.records(header, batch)?;
+        // None is applied before all were read.
+        for record in records.clone() {
+            record?;
         }
-        self.records += self.batch.len() as u64;
-        for (offset, record) in &self.batch {
-            if header.is_transactional() {
-                self.machine.apply_transactional(*offset, header.producer_id, record);
-            } else {
-                self.machine.apply(*offset, record);
-            }
+        let producer_id = header.is_transactional().then_some(header.producer_id);
+        for record in records.flatten() {
+            self.machine.apply_logged(record.offset, producer_id, record.key, record.value);
+            self.records += 1;
         }
         Ok(())
     }

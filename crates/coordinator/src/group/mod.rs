@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod hard_state;
 mod input;
+mod log_record;
 mod member_ids;
 mod offsets;
 mod records;

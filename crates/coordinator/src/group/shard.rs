@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
+use bytes::Bytes;
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     classic::{ClassicGroup, names_a_protocol},
     context::Context,
     hard_state::HardState,
+    log_record::LoggedOffset,
     member_ids::{MemberIds, UUID_LEN},
     offsets,
     timers::{Timer, Timers},
@@ -92,6 +94,30 @@ impl GroupShard {
     /// Takes any record.
     pub fn apply(&mut self, offset: i64, record: &Record) {
         self.hard.apply(offset, record);
+    }
+
+    /// Applies one record as it stands in the log: as decoding it and applying it, but faster. `producer_id` is that of the
+    /// transaction that it was written in, if it was.
+    pub fn apply_logged(
+        &mut self,
+        offset: i64,
+        producer_id: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) {
+        if let (None, Some(key), Some(value)) = (producer_id, key, value)
+            && let Some(logged) = LoggedOffset::read(key, value)
+        {
+            let LoggedOffset { group, topic, partition, value } = logged;
+            self.hard.offsets.set(group, topic, partition, &value, offset);
+            return;
+        }
+        let (key, value) = (key.map(Bytes::copy_from_slice), value.map(Bytes::copy_from_slice));
+        let record = Record::decode(key.as_ref(), value.as_ref());
+        match producer_id {
+            Some(producer_id) => self.apply_transactional(offset, producer_id, &record),
+            None => self.apply(offset, &record),
+        }
     }
 
     /// Applies one record of a producer's transaction, as [`apply`](Self::apply) does for others: an offset waits for the

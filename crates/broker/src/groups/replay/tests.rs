@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use kavka_coordinator::{
     Monotonic, Now,
-    group::{GroupConfig, HardView, Input, OffsetValue, Reply, Request, RequestId, Skipped},
+    group::{
+        GroupConfig, HardView, Input, OffsetValue, Record, Reply, Request, RequestId, Skipped,
+    },
 };
 use kavka_log::{
     AppendClass, AppendOptions, Durability, LogConfig, LogId, LogListener, LogStore, NoListener,

@@ -68,15 +68,16 @@ const BLOCK_BITS: u32 = 6;
 const MAX_RUN: usize = 1 << BLOCK_BITS;
 
 impl OffsetTable {
+    /// Copies what it keeps: what was decoded shares the buffer it was read from, and would keep all of it.
     pub(crate) fn set(
         &mut self,
-        group: &ByteString,
-        topic: &ByteString,
+        group: &str,
+        topic: &str,
         partition: i32,
         value: &OffsetValue,
         log_offset: i64,
     ) {
-        let topic = self.topics.number_or_insert(topic, own);
+        let topic = self.topics.number_or_insert(topic, |name| ByteString::from(name));
         let topic_id = self.topic_ids.number_or_insert(&value.topic_id, |id| *id);
         let entry = Entry {
             offset: value.offset,
@@ -87,12 +88,12 @@ impl OffsetTable {
             leader_epoch: value.leader_epoch,
             topic_id,
         };
-        match self.groups.get_mut(group.as_ref() as &str) {
+        match self.groups.get_mut(group) {
             Some(offsets) => offsets.set(topic, entry),
             None => {
                 let mut offsets = GroupOffsets::default();
                 offsets.set(topic, entry);
-                self.groups.insert(own(group), offsets);
+                self.groups.insert(ByteString::from(group), offsets);
             }
         }
     }
@@ -222,16 +223,11 @@ impl Extra {
     fn of(value: &OffsetValue) -> Option<Box<Extra>> {
         (!value.metadata.is_empty() || value.expire_timestamp_ms.is_some()).then(|| {
             Box::new(Extra {
-                metadata: own(&value.metadata),
+                metadata: ByteString::from(&*value.metadata),
                 expire_timestamp_ms: value.expire_timestamp_ms,
             })
         })
     }
-}
-
-/// A copy of its own: what was decoded shares the buffer it was read from, and would keep all of it.
-fn own(text: &ByteString) -> ByteString {
-    ByteString::from(text.as_ref() as &str)
 }
 
 /// Values and the small numbers that stand for them.
@@ -250,8 +246,11 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Ord + Clone> Interner<T> {
-    fn number_or_insert(&mut self, name: &T, own: impl Fn(&T) -> T) -> u32 {
-        if self.names.get(self.last as usize) == Some(name) {
+    fn number_or_insert<Q: Ord + ?Sized>(&mut self, name: &Q, own: impl Fn(&Q) -> T) -> u32
+    where
+        T: std::borrow::Borrow<Q>,
+    {
+        if self.names.get(self.last as usize).is_some_and(|last| last.borrow() == name) {
             return self.last;
         }
         self.last = match self.numbers.get(name) {
