@@ -12,12 +12,17 @@ mod shard;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    num::NonZero,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use kavka_coordinator::group::{GroupConfig, Reply, Request};
 use kavka_protocol::{ErrorCode, hash::group_partition};
+use tokio::task::JoinSet;
 use tracing::info;
 
 use self::{
@@ -33,6 +38,9 @@ use crate::{
 
 /// The topic that groups and offsets are records of.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// How many shards are loaded at a time, if there are processors for it.
+const LOADING_THREADS: usize = 4;
 
 /// All shards, once the offsets topic exists.
 pub(crate) struct Groups {
@@ -67,13 +75,7 @@ impl Groups {
             topic.partitions.iter().enumerate().map(shard).map(Arc::new).collect()
         });
         if made {
-            let shards = shards.clone();
-            tokio::spawn(blocking(move || {
-                let records: u64 = shards.iter().map(|shard| shard.load()).sum();
-                if records > 0 {
-                    info!("loaded {records} records of {OFFSETS_TOPIC}");
-                }
-            }));
+            tokio::spawn(load(shards.clone()));
         }
     }
 
@@ -161,6 +163,27 @@ impl Groups {
         for shard in self.shards.get().into_iter().flatten() {
             shard.stop();
         }
+    }
+}
+
+/// Loads all shards, some at a time. Requests are served meanwhile: each waits for its own shard only.
+async fn load(shards: Vec<Arc<Shard>>) {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let (shards, next) = (Arc::new(shards), Arc::new(AtomicUsize::new(0)));
+    let mut loading = JoinSet::new();
+    for _ in 0..threads.min(LOADING_THREADS) {
+        let (shards, next) = (Arc::clone(&shards), Arc::clone(&next));
+        loading.spawn(blocking(move || {
+            let mut records = 0;
+            while let Some(shard) = shards.get(next.fetch_add(1, Ordering::Relaxed)) {
+                records += shard.load();
+            }
+            records
+        }));
+    }
+    let records: u64 = loading.join_all().await.into_iter().sum();
+    if records > 0 {
+        info!("loaded {records} records of {OFFSETS_TOPIC}");
     }
 }
 

@@ -361,3 +361,40 @@ async fn operator_removes_static_members_by_name() {
     assert_eq!(heartbeat(&mut client, "g", &gone).await, unknown);
     broker.stop().await.unwrap();
 }
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// What a kill leaves behind is what the files hold at that moment: another broker is started on a copy of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn stable_group_and_its_commits_are_there_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    let mut client = Client::connect(&broker).await;
+    let topic = client.create_topic("t", 1).await;
+    let member = stable_group(&mut client, "g").await;
+    for offset in 1..=20 {
+        assert_eq!(commit(&mut client, "g", Some(&member), topic, offset).await, ErrorCode::None);
+        if offset % 5 != 0 {
+            continue;
+        }
+        let copied = tempfile::tempdir().unwrap();
+        copy(dir.path(), copied.path());
+        let after = start(copied.path()).await;
+        let mut client = Client::connect(&after).await;
+        assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::None);
+        assert_eq!(committed(&mut client, "g", topic).await.0, offset);
+        after.stop().await.unwrap();
+    }
+    broker.stop().await.unwrap();
+}

@@ -297,6 +297,26 @@ fn unknown_records_are_counted_and_skipped() {
     );
 }
 
+/// A record that is kept must not keep the megabytes it was read with.
+#[test]
+fn nothing_that_was_read_from_a_log_stays_in_memory_with_the_shard() {
+    let mut ctx = Context::new();
+    let ids = ctx.stable(2);
+    ctx.commit(commit(1, &ids[0], 5));
+    let mut shard = GroupShard::new(GroupConfig::default(), 1);
+    for entry in &ctx.log {
+        let (key, value) = entry.record().unwrap().encode().unwrap();
+        let (chunk, key_len) = (Bytes::from([&key[..], &value.unwrap()].concat()), key.len());
+        let (key, value) = (chunk.slice(..key_len), chunk.slice(key_len..));
+        let record = Record::decode(Some(&key), Some(&value));
+        shard.apply(entry.offset, &record);
+        shard.apply_transactional(entry.offset, 9, &record);
+        drop((key, value, record));
+        assert!(chunk.is_unique(), "something holds on to what was read");
+    }
+    assert_eq!(shard.hard_state().groups, ctx.shard.hard_state().groups);
+}
+
 #[test]
 fn failed_append_leaves_no_trace() {
     let mut ctx = Context::new();
