@@ -1,0 +1,204 @@
+//! Measures how long the assignors take for large groups, alone and with the bytes on both sides.
+//!
+//! `cargo run --release -p kavka-assignor --example assign_times`
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use kavka_assignor::{
+    Assignor, Cluster, Group, GroupMember, RebalanceProtocol, TopicMetadata, by_name,
+    leader::{JoinedMembers, encode_subscription},
+};
+use kavka_protocol::messages::{
+    ConsumerProtocolSubscription, consumer_protocol_subscription::TopicPartition,
+    join_group_response::JoinGroupResponseMember,
+};
+
+const RUNS: usize = 7;
+
+/// The size of a group, and what is special about it.
+struct Scene {
+    title: &'static str,
+    members: u32,
+    topics: u32,
+    partitions: u32,
+    /// Each member subscribes to about half of the topics, every one to others.
+    subscriptions_differ: bool,
+    racks: u32,
+}
+
+const SCENES: [Scene; 5] = [
+    Scene {
+        title: "10,000 members x 100 topics x 10 partitions",
+        members: 10_000,
+        topics: 100,
+        partitions: 10,
+        subscriptions_differ: false,
+        racks: 0,
+    },
+    Scene {
+        title: "the same, 3 racks",
+        members: 10_000,
+        topics: 100,
+        partitions: 10,
+        subscriptions_differ: false,
+        racks: 3,
+    },
+    Scene {
+        title: "the same, subscriptions differ",
+        members: 10_000,
+        topics: 100,
+        partitions: 10,
+        subscriptions_differ: true,
+        racks: 0,
+    },
+    Scene {
+        title: "1,000 members x 100 topics x 100 partitions",
+        members: 1_000,
+        topics: 100,
+        partitions: 100,
+        subscriptions_differ: false,
+        racks: 0,
+    },
+    Scene {
+        title: "the same, subscriptions differ",
+        members: 1_000,
+        topics: 100,
+        partitions: 100,
+        subscriptions_differ: true,
+        racks: 0,
+    },
+];
+
+impl Scene {
+    fn cluster(&self) -> Cluster {
+        let racks = |partition: u32| -> Vec<ByteString> {
+            (0..self.racks.min(2))
+                .map(|replica| format!("rack-{}", (partition + replica) % self.racks).into())
+                .collect()
+        };
+        let topic = TopicMetadata {
+            partitions: self.partitions,
+            racks: if self.racks == 0 {
+                Vec::new()
+            } else {
+                (0..self.partitions).map(racks).collect()
+            },
+        };
+        (0..self.topics).map(|number| (topic_name(number), topic.clone())).collect()
+    }
+
+    fn member(&self, number: u32) -> GroupMember {
+        let wanted = |topic: &u32| {
+            !self.subscriptions_differ
+                || mixed(u64::from(number) << 32 | u64::from(*topic)) & 1 == 0
+        };
+        let member_id = format!("consumer-{number:05}-3d5e8c2a-9f41-4f5b-8f0e-2b7c6d1a0e4f");
+        GroupMember {
+            member_id: member_id.into(),
+            group_instance_id: None,
+            subscription: ConsumerProtocolSubscription {
+                topics: (0..self.topics).filter(wanted).map(topic_name).collect(),
+                rack_id: (self.racks > 0).then(|| format!("rack-{}", number % self.racks).into()),
+                ..Default::default()
+            },
+        }
+    }
+}
+
+fn topic_name(number: u32) -> ByteString {
+    format!("orders.region-{number:03}").into()
+}
+
+/// A number that looks like a random one.
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^= mixed >> 32;
+    mixed = mixed.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    mixed ^ mixed >> 32
+}
+
+/// Lets everybody own what the cooperative sticky assignor gives them, and replaces every tenth member by a new one.
+fn settle(
+    cluster: &Cluster,
+    members: &mut [GroupMember],
+) -> Result<(), Box<dyn std::error::Error>> {
+    let by_id = |a: &GroupMember, b: &GroupMember| a.member_id.cmp(&b.member_id);
+    members.sort_by(by_id);
+    let group = Group::new(cluster, members.to_vec());
+    let Some(assignor) = by_name("cooperative-sticky") else { return Err("no assignor".into()) };
+    let assignment = assignor.assign(&group).map_err(|error| error.to_string())?;
+    for (number, (member, given)) in members.iter_mut().zip(assignment.members()).enumerate() {
+        if number % 10 == 0 {
+            member.member_id = format!("new-{}", member.member_id).into();
+            continue;
+        }
+        for partition in &given.partitions {
+            member.subscription.owned_partitions.push(TopicPartition {
+                topic: group.topics()[partition.topic as usize].name().clone(),
+                partitions: vec![i32::try_from(partition.number)?],
+            });
+        }
+        member.subscription.generation_id = 1;
+    }
+    Ok(())
+}
+
+/// The median of some runs.
+#[allow(clippy::disallowed_methods)] // A program that measures needs a clock; the assignors have none.
+fn measured<T>(mut run: impl FnMut() -> T) -> Duration {
+    let mut times: Vec<Duration> = (0..RUNS)
+        .map(|_| {
+            let started = Instant::now();
+            black_box(run());
+            started.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[RUNS / 2]
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    for scene in SCENES {
+        let cluster = scene.cluster();
+        let mut members: Vec<_> = (0..scene.members).map(|number| scene.member(number)).collect();
+        println!("{}", scene.title);
+        report("new group", &cluster, &members)?;
+        settle(&cluster, &mut members)?;
+        report("every tenth replaced", &cluster, &members)?;
+    }
+    Ok(())
+}
+
+fn report(
+    title: &str,
+    cluster: &Cluster,
+    members: &[GroupMember],
+) -> Result<(), Box<dyn std::error::Error>> {
+    let group = Group::new(cluster, members.to_vec());
+    let joined: Vec<JoinGroupResponseMember> = members
+        .iter()
+        .map(|member| {
+            let metadata: Bytes = encode_subscription(&member.subscription, 3)?;
+            let member_id = member.member_id.clone();
+            Ok(JoinGroupResponseMember { member_id, metadata, ..Default::default() })
+        })
+        .collect::<Result<_, kavka_protocol::EncodeError>>()?;
+    for name in ["range", "roundrobin", "cooperative-sticky"] {
+        let Some(assignor) = by_name(name) else { return Err(name.into()) };
+        let alone = measured(|| assignor.assign(&group).is_ok());
+        let whole = measured(|| lead(&*assignor, cluster, &joined));
+        println!("  {title:<20} {name:<18} {alone:>9.1?} alone, {whole:>9.1?} from bytes to bytes");
+    }
+    Ok(())
+}
+
+fn lead(assignor: &dyn Assignor, cluster: &Cluster, joined: &[JoinGroupResponseMember]) -> bool {
+    JoinedMembers::read(joined)
+        .and_then(|members| members.assign(assignor, RebalanceProtocol::Cooperative, cluster))
+        .is_ok()
+}
