@@ -124,6 +124,7 @@ fn list_files(shared: &Shared, dir: &Path) -> Result<Option<Listed>, LogError> {
         }
     }
     listed.segments.sort_unstable();
+    listed.indexes.sort_unstable();
     Ok(Some(listed))
 }
 
@@ -305,11 +306,14 @@ fn recover(
     if !known {
         sync_dir(shared, &shared.root)?;
     }
-    // After a short way, the next recovery may as well go it again.
-    if !info.clean && (!known || info.scanned_bytes >= shared.options.checkpoint_bytes) {
-        for segment in &segments[first..] {
+    // Before the recovery point moves, and also if it need not: the segment may be sealed next.
+    for segment in &segments[first..] {
+        if listed.indexes.binary_search(&segment.base_offset).is_ok() {
             segment.trim_index_file(fs)?;
         }
+    }
+    // After a short way, the next recovery may as well go it again.
+    if !info.clean && (!known || info.scanned_bytes >= shared.options.checkpoint_bytes) {
         let epochs = epochs.entries_below(end.offset);
         let found = Checkpoint { log_start, recovery: end, clean_up_to, gaps_below, epochs };
         checkpoint.write(fs, found)?;
