@@ -140,6 +140,37 @@ async fn parked_joins_are_answered_when_the_broker_stops() {
     stopping.await.unwrap().unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_groups_come_from_the_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [
+        ("group.max.size", "1"),
+        ("group.min.session.timeout.ms", "7000"),
+        ("group.max.session.timeout.ms", "20000"),
+        ("kavka.group.member.max.metadata.bytes", "100"),
+        ("kavka.group.max.metadata.bytes", "100"),
+    ];
+    let broker = start_with(dir.path(), &settings).await;
+    let mut client = Client::connect(&broker).await;
+    client.find_coordinator("g").await;
+    for (session_timeout_ms, code) in [
+        (6_999, ErrorCode::InvalidSessionTimeout),
+        (7_000, ErrorCode::MemberIdRequired),
+        (20_000, ErrorCode::MemberIdRequired),
+        (20_001, ErrorCode::InvalidSessionTimeout),
+    ] {
+        let request = JoinGroupRequest { session_timeout_ms, ..join("g", &ByteString::new()) };
+        assert_eq!(client.call(request).await.error_code, code);
+    }
+    let mut talkative = join("g", &ByteString::new());
+    talkative.protocols[0].metadata = vec![0; 101].into();
+    assert_eq!(client.call(talkative).await.error_code, ErrorCode::GroupMaxSizeReached);
+    stable_group(&mut client, "g").await;
+    let second = client.call(join("g", &ByteString::new())).await;
+    assert_eq!(second.error_code, ErrorCode::GroupMaxSizeReached);
+    broker.stop().await.unwrap();
+}
+
 /// Each of five processes is stopped and started again, one after the other: the others notice nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn rolling_restart_of_static_members_is_no_rebalance() {

@@ -50,8 +50,8 @@ impl PendingOffsets {
 
     /// Everything that is pending for a partition is gone: its offset was deleted.
     pub(crate) fn remove(&mut self, group: &ByteString, topic: &ByteString, partition: i32) {
-        let at = (topic.clone(), partition);
         let Some(of_group) = self.groups.get_mut(group) else { return };
+        let at = (topic.clone(), partition);
         for producer_id in of_group.remove(&at).unwrap_or_default().into_keys() {
             if let Some(of_producer) = self.producers.get_mut(&producer_id) {
                 of_producer.remove(&(group.clone(), at.clone()));

@@ -67,6 +67,17 @@ impl Entry {
         }
     }
 
+    /// As [`apply_to`](Self::apply_to), from the bytes in the log.
+    fn replay_into(&self, shard: &mut GroupShard) {
+        let (record, producer_id) = match &self.what {
+            Logged::Plain(record) => (record, None),
+            Logged::Transactional(producer, record) => (record, Some(*producer)),
+            Logged::Marker(..) => return self.apply_to(shard),
+        };
+        let (key, value) = record.encode().unwrap();
+        shard.apply_logged(self.offset, producer_id, Some(&key), value.as_deref());
+    }
+
     pub(super) fn record(&self) -> Option<&Record> {
         match &self.what {
             Logged::Plain(record) | Logged::Transactional(_, record) => Some(record),
@@ -285,7 +296,7 @@ impl Context {
         self.seed += 1;
         self.shard = GroupShard::new(self.config.clone(), self.seed);
         for entry in &self.log {
-            entry.apply_to(&mut self.shard);
+            entry.replay_into(&mut self.shard);
         }
         self.history.restarted();
         self.step(Input::Loaded);
