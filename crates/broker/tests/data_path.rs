@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use common::{Client, batch, fetch_request, now_ms, produce_request, start, values};
 use kavka_protocol::{
-    ErrorCode,
+    ApiKey, ErrorCode, Message,
     messages::{
         ApiVersionsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
-        ProduceRequest,
+        ProduceRequest, RequestHeader,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     },
     records::{BatchBuilder, Compression, Compressor},
@@ -247,6 +247,50 @@ async fn what_a_start_had_to_read_again_is_saved_by_the_next_clean_stop() {
 
     start(dir.path()).await.stop().await.unwrap();
     assert_eq!(snapshots().len(), 1, "nothing was appended, and yet there was something to save");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_understood_however_their_bytes_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    let mut client = Client::connect(&broker).await;
+    client.create_topic("orders", 1).await;
+    let topic_id = client.topic_id("orders").await;
+    // Larger than what one read takes at first, between small ones.
+    let value = "v".repeat(150_000);
+    let large = produce_request(topic_id, 0, batch(&[&value]));
+    let small = produce_request(topic_id, 0, batch(&["a"]));
+    let frame = |request: &ProduceRequest, id: i32| {
+        let header = RequestHeader {
+            request_api_key: ApiKey::Produce.code(),
+            request_api_version: 13,
+            correlation_id: id,
+            ..Default::default()
+        };
+        let frame = [&header.to_bytes(2).unwrap()[..], &request.to_bytes(13).unwrap()].concat();
+        [&(frame.len() as i32).to_be_bytes()[..], &frame].concat()
+    };
+    let requests = [&small, &small, &large, &small, &large];
+    let mut all = Vec::new();
+    for (id, request) in (0..).zip(requests) {
+        all.extend_from_slice(&frame(request, id));
+    }
+    for piece in [1, 7, 1_000, 65_536, 65_540, 1 << 20] {
+        // The first few hundred bytes in small pieces, the rest in large ones.
+        let (head, rest) = all.split_at(400);
+        for bytes in head.chunks(piece).chain(rest.chunks(piece.max(1_000))) {
+            client.send_raw(bytes).await;
+            tokio::task::yield_now().await;
+        }
+        for id in 0..5 {
+            let response = client.receive::<ProduceRequest>(id, 13).await;
+            let row = &response.responses[0].partition_responses[0];
+            assert_eq!(row.error_code, ErrorCode::None, "pieces of {piece} bytes, request {id}");
+        }
+    }
+    let fetched = client.call(fetch_request(topic_id, 0, 4)).await;
+    assert_eq!(values(&fetched)[0], value);
+    broker.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
