@@ -1,7 +1,6 @@
 //! What the files of a partition may hold without harm: anything.
 //!
-//! Apart from the others, since it needs the log crate. libFuzzer runs it from `targets/`, and the tests of `kavka-log` run it over mutated
-//! seeds for a bounded time.
+//! Apart from the others, since it needs the log crate, which the tests of `kavka-protocol` do not have.
 
 use std::{path::Path, sync::Arc};
 
