@@ -296,7 +296,7 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     ConfigDef::new("offsets.topic.compression.codec", Int, Some("0"), Valid::Any, "").importance(High).ignored(OFFSETS_PLAIN),
     ConfigDef::new("offsets.topic.num.partitions", Int, Some("50"), Valid::AtLeast(1), "How many partitions __consumer_offsets is created with; not changed afterwards.").importance(High),
     ConfigDef::new("offsets.topic.replication.factor", Short, Some("1"), Valid::AtLeast(1), "").importance(High).ignored(ONE_NODE),
-    ConfigDef::new("offsets.topic.segment.bytes", Int, Some("104857600"), Valid::AtLeast(1), "The largest size in bytes of a segment of __consumer_offsets.").importance(High),
+    ConfigDef::new("offsets.topic.segment.bytes", Int, Some("8388608"), Valid::AtLeast(1), "The largest size in bytes of a segment of __consumer_offsets. A start reads what is live and the newest segment of each partition, which is not compacted.").importance(High),
     ConfigDef::new("password.encoder.cipher.algorithm", Text, None, Valid::Any, "").importance(Low).internal().refused(ZOOKEEPER),
     ConfigDef::new("password.encoder.iterations", Text, None, Valid::Any, "").importance(Low).internal().refused(ZOOKEEPER),
     ConfigDef::new("password.encoder.key.length", Text, None, Valid::Any, "").importance(Low).internal().refused(ZOOKEEPER),

@@ -22,6 +22,7 @@ const OTHER_DEFAULTS: &[(&str, &str)] = &[
     ("max.connections.per.ip", "bounded by default"),
     ("node.id", "required by Kafka; one broker needs no choice"),
     ("offsets.topic.replication.factor", "one broker"),
+    ("offsets.topic.segment.bytes", "a start reads the newest segments whole: this bounds it"),
     ("process.roles", "required by Kafka; one process is all there is"),
     ("sasl.kerberos.kinit.cmd", "a path, which Kafka's list leaves out"),
     ("socket.request.max.bytes", "bounded by default"),
