@@ -14,10 +14,12 @@ from lib.broker import ApacheKafka, Kavka, Running
 from lib.checks import Report
 from lib.install import Missing
 from lib.paths import LOGS, ROOT, RUN, WORK
-from suites import client, kcat, kill_loop, main_job, tools
+from suites import client, differential, kcat, kill_loop, main_job, tools
 
-SUITES = ["kcat", *clients.KINDS, "tools", "kill-loop", "main-job"]
+SUITES = ["kcat", *clients.KINDS, "tools", "kill-loop", "main-job", "differential"]
 NEED_CONTROL = ["kill-loop", "main-job"]
+# It starts a pair of brokers of its own.
+OF_A_PAIR = ["differential"]
 
 
 def arguments(argv):
@@ -33,7 +35,8 @@ def arguments(argv):
     parser.add_argument("--only", metavar="SUITE", action="append", choices=SUITES, help=f"repeatable; one of {', '.join(SUITES)}")
     parser.add_argument("--cycles", type=int, default=50, help="kill-loop: how many kills (default 50)")
     parser.add_argument("--lines", type=int, default=1_000_000, help="main-job: at least so many lines (default 1000000)")
-    parser.add_argument("--seed", type=int, default=None, help="kill-loop: seed of the times between kills (default: random, printed)")
+    parser.add_argument("--seed", type=int, default=None, help="kill-loop: seed of the times between kills (default: random); differential: of the walks (default 1)")
+    parser.add_argument("--steps", type=int, default=2000, help="differential: steps of the random walks (default 2000)")
     return parser.parse_args(argv)
 
 
@@ -71,12 +74,18 @@ def main(argv):
         if options.bootstrap and suite in NEED_CONTROL:
             report.skip(suite, "this broker is not ours to kill")
             continue
+        if (options.bootstrap or options.apache) and suite in OF_A_PAIR:
+            report.skip(suite, "compares a Kavka with an Apache Kafka")
+            continue
         started = time.monotonic()
         broker = None
         try:
             needs(suite)
-            broker = fresh(suite)
-            run(suite, broker, report, options)
+            if suite in OF_A_PAIR:
+                differential.run(binary, report, options.seed, options.steps)
+            else:
+                broker = fresh(suite)
+                run(suite, broker, report, options)
         except Missing as reason:
             report.skip(suite, str(reason))
         except Exception as error:  # noqa: BLE001  one suite must not end the others
@@ -103,10 +112,11 @@ def remove_old_runs():
 
 def needs(suite):
     """Installs what a suite needs before its broker starts."""
-    install.venv()
+    if suite not in OF_A_PAIR:
+        install.venv()
     if suite == "kcat":
         install.kcat()
-    elif suite == "tools":
+    elif suite in ("tools", "differential"):
         install.peer()
     elif suite == "main-job":
         install.word_list()

@@ -137,6 +137,7 @@ fn succeeded(context: &Context, topic: Arc<Topic>) -> CreatableTopicResult {
     CreatableTopicResult {
         name: ByteString::from(&*topic.name),
         topic_id: topic.id,
+        error_message: None,
         num_partitions: topic.partitions,
         replication_factor: topic.replication_factor,
         configs: Some(described.into_iter().map(config).collect()),

@@ -62,7 +62,7 @@ fn row(group: Described, operations: i32, version: i16) -> DescribedGroup {
                 ..Default::default()
             })
             .collect(),
-        authorized_operations: operations,
+        authorized_operations: if error_code == ErrorCode::None { operations } else { NOT_ASKED },
         ..Default::default()
     }
 }

@@ -29,7 +29,11 @@ pub(crate) async fn handle(
     let Some(one) = coordinators.pop() else { unreachable!("there is one key before version 4") };
     FindCoordinatorResponse {
         error_code: one.error_code,
-        error_message: one.error_message,
+        // In these versions, Apache Kafka says so where nothing is wrong.
+        error_message: one
+            .error_message
+            .filter(|_| one.error_code != ErrorCode::None)
+            .or(Some(ByteString::from_static("NONE"))),
         node_id: one.node_id,
         host: one.host,
         port: one.port,
@@ -66,7 +70,7 @@ fn row(context: &Context, key: ByteString, found: Result<(), ErrorCode>) -> Coor
                 node_id: context.broker.config.node_id,
                 host,
                 port,
-                error_message: None,
+                error_message: Some(ByteString::new()),
                 ..Default::default()
             }
         }

@@ -64,6 +64,9 @@ pub(crate) struct ClassicGroup {
     owe_sync: BTreeSet<ByteString>,
     /// From the first cause on until the assignment is there or the group is empty.
     rebalance: Option<Rebalance>,
+    /// What the members of this generation subscribed to when it was made; `None` if that cannot be told. What a member says while
+    /// the next one is made counts from then on: until then it goes on with what it was assigned.
+    subscribed: Option<BTreeSet<ByteString>>,
     totals: Totals,
 }
 
@@ -103,6 +106,7 @@ impl ClassicGroup {
             superseded: BTreeMap::new(),
             owe_sync: BTreeSet::new(),
             rebalance: None,
+            subscribed: None,
             totals: Totals::default(),
         }
     }
@@ -155,6 +159,7 @@ impl ClassicGroup {
             .clone()
             .filter(|leader| group.members.contains_key(leader))
             .or_else(|| group.members.keys().next().cloned());
+        group.subscribed = group.current_subscriptions();
         group
     }
 

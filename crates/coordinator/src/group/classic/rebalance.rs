@@ -62,6 +62,9 @@ impl ClassicGroup {
             ctx.arm(&self.id, GroupTimer::Join, now + delay);
             InitialDelay { delay, remaining, member_added: false }
         });
+        if initial.is_none() {
+            ctx.arm(&self.id, GroupTimer::Join, now + self.rebalance_timeout());
+        }
         self.rebalance = Some(Rebalance { started: now, waits_since: now, initial });
         self.transition(ctx, GroupState::PreparingRebalance);
         self.event(ctx, EventKind::RebalanceStarted { reason });
@@ -83,6 +86,8 @@ impl ClassicGroup {
         let Some(Rebalance { waits_since, initial: None, .. }) = self.rebalance else { return };
         if self.totals.joining == self.members.len() && self.pending.is_empty() {
             self.complete_join(ctx);
+        } else if self.members.is_empty() {
+            // Only ids that were handed out are waited for now: as long as the members that have left would have waited.
         } else {
             // Counted from the beginning, not from the last join: members that come one after the other do not keep those
             // who are there waiting.
@@ -166,6 +171,7 @@ impl ClassicGroup {
         self.protocol = None;
         self.leader = None;
         self.rebalance = None;
+        self.subscribed = self.current_subscriptions();
         self.transition(ctx, GroupState::Empty);
         self.store(ctx);
         self.event(ctx, EventKind::GroupEmptied);
@@ -173,6 +179,7 @@ impl ClassicGroup {
 
     fn make_generation(&mut self, ctx: &mut Context<'_>) {
         self.protocol = self.choose_protocol();
+        self.subscribed = self.current_subscriptions();
         self.transition(ctx, GroupState::CompletingRebalance);
         let kind = EventKind::JoinCompleted { members: self.members.len(), took: self.took(ctx) };
         self.event(ctx, kind);

@@ -32,7 +32,8 @@ impl ClassicGroup {
                     client_id: member.client_id.clone(),
                     client_host: member.client_host.clone(),
                     metadata: if stable { member.metadata(&protocol) } else { Bytes::new() },
-                    assignment: if stable { member.assignment.clone() } else { Bytes::new() },
+                    // Also during a rebalance: it is what the member still works on.
+                    assignment: member.assignment.clone(),
                 })
                 .collect(),
         }
@@ -61,9 +62,14 @@ impl ClassicGroup {
         self.state_timestamp_ms
     }
 
-    /// What the members subscribe to; `None` if that cannot be told: no consumers, no generation yet, or a subscription that is
-    /// not understood.
-    pub(crate) fn subscribed_topics(&self) -> Option<BTreeSet<ByteString>> {
+    /// What the members of this generation subscribe to; `None` if that cannot be told: no consumers, no generation yet, or a
+    /// subscription that is not understood.
+    pub(crate) fn subscribed_topics(&self) -> Option<&BTreeSet<ByteString>> {
+        self.subscribed.as_ref()
+    }
+
+    /// What the members subscribe to as they are now.
+    pub(crate) fn current_subscriptions(&self) -> Option<BTreeSet<ByteString>> {
         if !self.is_of_consumers() {
             return None;
         }

@@ -25,7 +25,7 @@ impl ExpiryRule {
         match group.state() {
             _ if group.is_simple() => Self::SinceCommit,
             GroupState::Empty => Self::SinceEmpty(group.state_timestamp_ms()),
-            GroupState::Stable => match group.subscribed_topics() {
+            GroupState::Stable => match group.current_subscriptions() {
                 Some(topics) => Self::SinceCommitUnlessSubscribed(topics),
                 None => Self::Never,
             },

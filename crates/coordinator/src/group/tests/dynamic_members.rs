@@ -82,7 +82,7 @@ fn without_initial_delay_the_first_join_is_answered_at_once() {
     assert_eq!(ctx.joined(id).generation, 1);
 }
 
-fn as_member(id: &str) -> JoinRequest {
+pub(super) fn as_member(id: &str) -> JoinRequest {
     JoinRequest { member_id: id.into(), client_id: "0".into(), ..join() }
 }
 
@@ -556,7 +556,7 @@ fn initial_delay_is_waited_for_even_if_everyone_has_left() {
 }
 
 #[test]
-fn description_shows_subscriptions_and_shares_only_when_stable() {
+fn description_shows_shares_always_and_subscriptions_only_when_stable() {
     let mut ctx = Context::new();
     let absent = ctx.describe();
     assert_eq!((absent.error, absent.state), (ErrorCode::GroupIdNotFound, GroupState::Dead));
@@ -568,7 +568,20 @@ fn description_shows_subscriptions_and_shares_only_when_stable() {
     ctx.join(as_member(&ids[0]));
     let group = ctx.describe();
     assert_eq!((group.state, &*group.protocol_name), (GroupState::PreparingRebalance, ""));
-    assert!(group.members.iter().all(|m| m.metadata.is_empty() && m.assignment.is_empty()));
+    assert!(group.members.iter().all(|m| m.metadata.is_empty() && !m.assignment.is_empty()));
+}
+
+#[test]
+fn id_that_was_handed_out_is_waited_for_when_the_last_member_leaves_during_a_rebalance() {
+    let mut ctx = Context::new();
+    let ids = ctx.stable(1);
+    let handed_out = ctx.join_now(join()).member_id;
+    let parked = ctx.join(as_member(&ids[0]));
+    ctx.leave(&[(&ids[0], None)]);
+    assert_eq!(ctx.joined(parked).error, ErrorCode::UnknownMemberId);
+    assert_eq!(ctx.state(), GroupState::PreparingRebalance);
+    ctx.leave(&[(&handed_out, None)]);
+    assert_eq!(ctx.state(), GroupState::Empty);
 }
 
 #[test]

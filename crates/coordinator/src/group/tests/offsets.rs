@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
-use super::context::*;
+use super::{context::*, dynamic_members::as_member};
 use crate::group::*;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -348,4 +348,21 @@ fn settings_change_while_it_runs() {
     ctx.step(Input::Configure(config));
     ctx.sleep(600_000);
     assert_eq!(ctx.committed(), -1);
+}
+
+#[test]
+fn topic_a_member_asks_for_is_subscribed_from_the_next_generation_on() {
+    let mut ctx = Context::new();
+    let ids = ctx.stable(2);
+    let change = JoinRequest {
+        protocols: vec![("range".into(), subscription(&["other"]))],
+        ..as_member(&ids[1])
+    };
+    ctx.join(change);
+    assert_eq!(ctx.state(), GroupState::PreparingRebalance);
+    let code = |ctx: &mut Context, topic| ctx.delete_offsets(topic).topics[0].1[0].1;
+    assert_eq!(code(&mut ctx, "t"), ErrorCode::GroupSubscribedToTopic);
+    assert_eq!(code(&mut ctx, "other"), ErrorCode::None);
+    ctx.join(as_member(&ids[0]));
+    assert_eq!(code(&mut ctx, "other"), ErrorCode::GroupSubscribedToTopic);
 }
