@@ -283,7 +283,7 @@ async fn groups_are_described_in_the_words_of_each_version() {
         assert_eq!((absent.error_code, &*absent.group_state), (code, "Dead"));
         assert_eq!(absent.error_message.is_some(), version >= 6);
     }
-    // Subscriptions and shares are for others to see when the group is stable only.
+    // Subscriptions are for others to see when the group is stable only.
     let mut other = Client::connect(&broker).await;
     let given = other.call(join("g", &ByteString::new())).await;
     other.send(&join("g", &given.member_id), 9).await;
@@ -291,12 +291,7 @@ async fn groups_are_described_in_the_words_of_each_version() {
     let group = describe(&mut client, "g", 6).await;
     assert_eq!((&*group.group_state, &*group.protocol_data), ("PreparingRebalance", ""));
     assert_eq!(group.members.len(), 2);
-    assert!(
-        group
-            .members
-            .iter()
-            .all(|m| m.member_metadata.is_empty() && m.member_assignment.is_empty())
-    );
+    assert!(group.members.iter().all(|other| other.member_metadata.is_empty()));
     broker.stop().await.unwrap();
 }
 
@@ -352,10 +347,11 @@ async fn groups_and_offsets_are_deleted_for_good() {
         let topic = OffsetDeleteRequestTopic { name: topic.into(), partitions };
         OffsetDeleteRequest { group_id: group.into(), topics: vec![topic] }
     };
-    let deleted = client.call(delete_offsets("gone", "t", &[1, 7])).await;
-    let codes: Vec<ErrorCode> =
-        deleted.topics[0].partitions.iter().map(|partition| partition.error_code).collect();
-    assert_eq!(codes, [ErrorCode::None; 2], "none was stored for the second, which is no error");
+    for _ in 0..2 {
+        let deleted = client.call(delete_offsets("gone", "t", &[1])).await;
+        let code = deleted.topics[0].partitions[0].error_code;
+        assert_eq!(code, ErrorCode::None, "the second time there is none, which is no error");
+    }
     let deleted = client.call(delete_offsets("gone", "unknown", &[0])).await;
     let code = deleted.topics[0].partitions[0].error_code;
     assert_eq!(code, ErrorCode::UnknownTopicOrPartition);
