@@ -527,3 +527,37 @@ fn a_swap_file_of_any_name_leaves_each_segment_once() {
     assert_eq!(opened.log.segment_count(), 2);
     assert_eq!(read_all(&*opened.log).unwrap(), all);
 }
+
+/// The index of an active segment was not of its bytes (a file was put back, say). Recovery went a short way and left it as it
+/// was, and once the segment was sealed the index was believed.
+#[test]
+fn a_stale_index_of_an_active_segment_is_not_believed_once_it_is_sealed() {
+    let index = Path::new(DIR).join("00000000000000000000.kindex");
+    // The index of a segment with other batches, and more of them.
+    let longer = SimFs::default();
+    let opened = open(&longer, false);
+    opened.log.set_config(LogConfig { segment_bytes: 5000, ..config(false) });
+    while longer.file_len(&index).unwrap_or(0) < 400 {
+        opened.append(2, 60);
+        opened.store.run_syncs();
+    }
+    let stale = longer.open(&index, OpenMode::Read).unwrap();
+    let mut bytes = vec![0; usize::try_from(stale.size().unwrap()).unwrap()];
+    stale.read_at(&mut bytes, 0).unwrap();
+
+    let fs = SimFs::default();
+    let opened = open(&fs, false);
+    opened.append(1, 40);
+    opened.log.close().unwrap();
+    fs.open(&index, OpenMode::Create).unwrap().write_at(&bytes, 0).unwrap();
+    let opened = open(&fs, false);
+    // It does not fit, so the segment is sealed: too short for an index that would take the place of the stale one.
+    let end = opened.append(1, 1100);
+    assert_eq!(opened.log.segment_count(), 2);
+    opened.log.close().unwrap();
+    let opened = open(&fs, false);
+    for from in 0..end {
+        let slice = opened.log.read(from, end, 1, true).unwrap();
+        assert_eq!(slice.next_offset, from + 1);
+    }
+}
