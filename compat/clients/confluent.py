@@ -62,7 +62,7 @@ class Confluent(Client):
 
     # consumer
 
-    def open_consumer(self, bootstrap, group, session_timeout_ms=6000, assignor="range", client_id="confluent"):
+    def open_consumer(self, bootstrap, group, session_timeout_ms=6000, assignor="range", client_id="confluent", instance=None):
         self.consumer = ck.Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -73,6 +73,7 @@ class Confluent(Client):
                 "session.timeout.ms": session_timeout_ms,
                 "heartbeat.interval.ms": 500,
                 "partition.assignment.strategy": assignor,
+                **({} if instance is None else {"group.instance.id": instance}),
                 # A commit that waits for a coordinator which is away ends after this long, not after the default of a minute.
                 "socket.timeout.ms": 10000,
                 **RECONNECT,

@@ -35,7 +35,7 @@ class Suite:
             self.client.close()
             return
         for scenario in SCENARIOS:
-            self.report.test(f"tools: {scenario.__name__.replace('_', ' ')}", lambda scenario=scenario: scenario(self))
+            self.report.test(f"tools: {scenario.__name__.replace('_', ' ')}", lambda scenario=scenario: scenario(self), timeout=300)
         self.client.close()
         if self.member is not None:
             self.member.kill9()
@@ -137,6 +137,52 @@ def consumer_groups(s):
     check(re.search(rf"{s.group}\s.*Stable", state), state)
 
 
+def consumer_groups_without_members(s):
+    """Offsets of a group that nobody is in: reset in every form, then removed, topic by topic and as a whole."""
+    s.need(ListGroups=wire.LIST_GROUPS, DescribeGroups=wire.DESCRIBE_GROUPS)
+    group = unique("g-tools-reset")
+    s.client.call("open_consumer", group=group)
+    s.client.call("commit", offsets=[[s.topic, p, 50] for p in range(3)])
+    s.client.call("close_consumer")
+
+    def reset(*form, execute=False):
+        out = s.tool("consumer-groups", "--group", group, "--reset-offsets", "--topic", s.topic, *form, "--execute" if execute else "--dry-run")
+        rows = [line.split() for line in out.splitlines() if line.startswith(group)]
+        return {int(row[2]): int(row[3]) for row in rows}
+
+    forms = {
+        ("--to-earliest",): 0,
+        ("--to-latest",): 100,
+        ("--to-current",): 50,
+        ("--to-offset", 70): 70,
+        ("--shift-by", -20): 30,
+        ("--shift-by", 1000): 100,
+        ("--to-datetime", "2020-01-01T00:00:00.000"): 0,
+        ("--by-duration", "P1D"): 0,
+    }
+    for form, offset in forms.items():
+        equal(reset(*form), dict.fromkeys(range(3), offset), f"reset {form}")
+    equal(reset("--to-offset", 70, execute=True), dict.fromkeys(range(3), 70), "reset for good")
+    equal(reset("--to-current"), dict.fromkeys(range(3), 70), "after the reset")
+    check(re.search(rf"{group}\s.*Empty", s.tool("consumer-groups", "--describe", "--group", group, "--state")), "the group is Empty")
+    s.tool("consumer-groups", "--group", group, "--delete-offsets", "--topic", f"{s.topic}:1")
+    left = s.tool("consumer-groups", "--describe", "--group", group)
+    equal(sorted(line.split()[2] for line in left.splitlines() if line.startswith(group)), ["0", "2"], f"partitions with offsets\n{left}")
+    s.tool("consumer-groups", "--group", group, "--delete")
+    check(group not in s.tool("consumer-groups", "--list").split(), f"{group} is listed after --delete")
+
+
+def consumer_groups_with_a_member(s):
+    s.need(ListGroups=wire.LIST_GROUPS, DescribeGroups=wire.DESCRIBE_GROUPS)
+    out = s.tool("consumer-groups", "--describe", "--group", s.group, "--members", "--verbose")
+    check(re.search(rf"{s.group}\s.*rdkafka|{s.group}\s.*confluent", out) and s.topic in out, out)
+    check(s.group in s.tool("consumer-groups", "--list", "--state", "Stable"), "listed among the stable ones")
+    check(s.group not in s.tool("consumer-groups", "--list", "--state", "Empty"), "not listed among the empty ones")
+    # The tool says so, and ends with 0.
+    out = s.tool("consumer-groups", "--group", s.group, "--delete")
+    check("GroupNotEmptyException" in out, out)
+
+
 def dump_log_of_a_topic(s):
     s.need_files()
     for p in range(3):
@@ -179,6 +225,8 @@ SCENARIOS = [
     get_offsets,
     console_producer_and_consumer,
     consumer_groups,
+    consumer_groups_with_a_member,
+    consumer_groups_without_members,
     dump_log_of_a_topic,
     dump_log_of_consumer_offsets,
 ]
