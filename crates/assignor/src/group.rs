@@ -7,7 +7,10 @@
 //! partitions, and are subscribed to by a member; they stand in the order of their names. Subscriptions are rising lists of such topics,
 //! without duplicates. Whatever a member claims to own is a partition of such a topic, once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -32,8 +35,8 @@ pub struct GroupMember {
     pub member_id: ByteString,
     /// `group.instance.id` of a static member (KIP-345).
     pub group_instance_id: Option<ByteString>,
-    /// What it sent as its metadata.
-    pub subscription: ConsumerProtocolSubscription,
+    /// What it sent as its metadata. Members that sent the same may share it, which saves looking at it again.
+    pub subscription: Arc<ConsumerProtocolSubscription>,
 }
 
 /// A partition of a topic of a [`Group`].
@@ -172,10 +175,14 @@ impl Group {
                     id: member.member_id,
                     instance_id: member.group_instance_id,
                     subscription,
-                    rack: sent.rack_id.filter(|rack| !rack.is_empty()).map(|r| rack_number(&r)),
+                    rack: sent
+                        .rack_id
+                        .as_ref()
+                        .filter(|rack| !rack.is_empty())
+                        .map(&mut rack_number),
                     owned,
                     generation: sent.generation_id.max(-1),
-                    user_data: sent.user_data,
+                    user_data: sent.user_data.clone(),
                 }
             })
             .collect();
@@ -211,12 +218,39 @@ impl Group {
     /// The subscribers of each topic, rising: their places in [`Group::members`].
     pub fn subscribers(&self) -> Vec<Vec<u32>> {
         let mut subscribers = vec![Vec::new(); self.topics.len()];
-        for (member, at) in self.members.iter().zip(0..) {
-            for topic in self.topics_of(member) {
-                subscribers[*topic as usize].push(at);
+        for (members, topics) in self.topics_by_subscribers() {
+            for topic in topics {
+                subscribers[topic as usize].clone_from(&members);
             }
         }
         subscribers
+    }
+
+    /// Topics that the same members subscribe to, together: those members and those topics, each rising. Costs the length of the lists it
+    /// makes, so ten thousand members with one subscription are gone through once and not for each topic.
+    pub(crate) fn topics_by_subscribers(&self) -> Vec<(Vec<u32>, Vec<u32>)> {
+        let mut subscriptions_of = vec![Vec::new(); self.topics.len()];
+        for (subscription, topics) in (0..).zip(&self.subscriptions) {
+            for topic in topics {
+                subscriptions_of[*topic as usize].push(subscription);
+            }
+        }
+        let mut together: BTreeMap<Vec<u32>, Vec<u32>> = BTreeMap::new();
+        for (topic, subscriptions) in (0..).zip(subscriptions_of) {
+            together.entry(subscriptions).or_default().push(topic);
+        }
+        let mut members_with = vec![Vec::new(); self.subscriptions.len()];
+        for (at, member) in (0..).zip(&self.members) {
+            members_with[member.subscription as usize].push(at);
+        }
+        let members_of = |subscriptions: Vec<u32>| {
+            let lists =
+                subscriptions.iter().map(|number| members_with[*number as usize].as_slice());
+            let mut members: Vec<u32> = lists.flatten().copied().collect();
+            members.sort_unstable();
+            members
+        };
+        together.into_iter().map(|(numbers, topics)| (members_of(numbers), topics)).collect()
     }
 
     /// The partitions of a named topic that exist, for reading claims out of user data.
@@ -286,22 +320,19 @@ struct Subscriptions<'a> {
 impl<'a> Subscriptions<'a> {
     fn read(cluster: &'a Cluster, members: &[GroupMember]) -> Self {
         let known: Vec<_> = cluster.iter().filter(|(_, topic)| topic.partitions > 0).collect();
-        // Lists as they were sent, so that members who sent the same are looked up once.
+        // By address (which orders nothing that leaves this function), as it was sent, and as it was looked up.
+        let mut shared: BTreeMap<*const ConsumerProtocolSubscription, u32> = BTreeMap::new();
         let mut sent: BTreeMap<&[ByteString], u32> = BTreeMap::new();
         let mut distinct: BTreeMap<Vec<u32>, u32> = BTreeMap::new();
         let mut of_member = Vec::with_capacity(members.len());
-        let mut last: Option<(&[ByteString], u32)> = None;
-        for member in members {
-            let list = member.subscription.topics.as_slice();
-            let number = match last {
-                Some((same, number)) if same == list => number,
-                _ => *sent.entry(list).or_insert_with(|| {
+        for GroupMember { subscription, .. } in members {
+            let number = shared.entry(Arc::as_ptr(subscription)).or_insert_with(|| {
+                *sent.entry(&subscription.topics).or_insert_with(|| {
                     let next = distinct.len() as u32;
-                    *distinct.entry(lookup(&known, list)).or_insert(next)
-                }),
-            };
-            last = Some((list, number));
-            of_member.push(number);
+                    *distinct.entry(lookup(&known, &subscription.topics)).or_insert(next)
+                })
+            });
+            of_member.push(*number);
         }
 
         // Topics that nobody subscribes to drop out, and the others move up.

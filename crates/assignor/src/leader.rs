@@ -8,8 +8,9 @@
 //! read is an error that names the member. Each member is answered in the version it spoke.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     error::Error,
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -116,21 +117,29 @@ impl JoinedMembers {
     /// [`LeaderError::UnreadableSubscription`], for the first member of which it is true.
     pub fn read(members: &[JoinGroupResponseMember]) -> Result<Self, LeaderError> {
         let mut versions = BTreeMap::new();
-        let read = |member: &JoinGroupResponseMember| {
-            let (subscription, version) =
-                decode_subscription(&member.metadata).map_err(|error| {
-                    let member_id = member.member_id.clone();
-                    LeaderError::UnreadableSubscription { member_id, error }
-                })?;
-            versions.insert(member.member_id.clone(), version);
-            Ok(GroupMember {
+        // In a large group most members own little and send the same; it is read once.
+        let mut seen: BTreeMap<&Bytes, (Arc<ConsumerProtocolSubscription>, i16)> = BTreeMap::new();
+        let mut read = Vec::with_capacity(members.len());
+        for member in members {
+            let (subscription, version) = match seen.entry(&member.metadata) {
+                Entry::Occupied(same) => same.into_mut(),
+                Entry::Vacant(new) => {
+                    let decoded = decode_subscription(&member.metadata);
+                    let (subscription, version) = decoded.map_err(|error| {
+                        let member_id = member.member_id.clone();
+                        LeaderError::UnreadableSubscription { member_id, error }
+                    })?;
+                    new.insert((Arc::new(subscription), version))
+                }
+            };
+            versions.insert(member.member_id.clone(), *version);
+            read.push(GroupMember {
                 member_id: member.member_id.clone(),
                 group_instance_id: member.group_instance_id.clone(),
-                subscription,
-            })
-        };
-        let members = members.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Self { members, versions })
+                subscription: Arc::clone(subscription),
+            });
+        }
+        Ok(Self { members: read, versions })
     }
 
     /// The topics that anybody subscribes to: those whose metadata has to be there before [`assign`](Self::assign).

@@ -5,7 +5,10 @@
 #[path = "../../protocol/tests/golden/mod.rs"]
 mod golden;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -70,7 +73,8 @@ fn member(line: &Value) -> GroupMember {
                 .collect(),
             generation_id: generation(line),
             rack_id: line["rack"].as_str().map(ByteString::from),
-        },
+        }
+        .into(),
     }
 }
 
@@ -140,7 +144,8 @@ impl Step {
                 .map(|(topic, partitions)| assigned::TopicPartition { topic, partitions })
                 .collect();
             let last = LastAssignment { generation: generation(line), partitions: &owned };
-            member.subscription.user_data = Sticky.subscription_user_data(&[], Some(last));
+            Arc::make_mut(&mut member.subscription).user_data =
+                Sticky.subscription_user_data(&[], Some(last));
         }
         self.assign_with(&Sticky, members)
     }

@@ -3,16 +3,21 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use kavka_assignor::{
-    Assignment, Assignor, Cluster, Group, GroupMember, LastAssignment, Partition, TopicMetadata,
-    by_name,
+    Assignment, Assignor, Cluster, Group, GroupMember, LastAssignment, Partition,
+    RebalanceProtocol, TopicMetadata, by_name,
+    leader::{JoinedMembers, encode_subscription},
 };
 use kavka_protocol::messages::{
     ConsumerProtocolSubscription, consumer_protocol_assignment as assigned,
-    consumer_protocol_subscription as claimed,
+    consumer_protocol_subscription as claimed, join_group_response::JoinGroupResponseMember,
 };
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 
@@ -85,7 +90,7 @@ fn scene_of(equal: bool, with_racks: bool) -> impl Strategy<Value = Scene> {
                     let group_instance_id =
                         instance_id.filter(|id| instance_ids.insert(id.clone()));
                     let member_id = format!("m{at}").into();
-                    GroupMember { member_id, group_instance_id, subscription }
+                    GroupMember { member_id, group_instance_id, subscription: subscription.into() }
                 })
                 .collect();
             Scene { cluster, members }
@@ -95,7 +100,7 @@ fn scene_of(equal: bool, with_racks: bool) -> impl Strategy<Value = Scene> {
 
 /// A member as it joins with this assignor, which tells its like at the leader what the member had.
 fn joining(mut member: GroupMember, assignor: &dyn Assignor) -> GroupMember {
-    let subscription = &mut member.subscription;
+    let subscription = Arc::make_mut(&mut member.subscription);
     let partitions: Vec<_> = subscription
         .owned_partitions
         .iter()
@@ -202,11 +207,12 @@ impl Scene {
             for (topic, number) in shares.remove(&member.member_id).unwrap() {
                 owned.entry(topic).or_default().push(i32::try_from(number).unwrap());
             }
-            member.subscription.owned_partitions = owned
+            let subscription = Arc::make_mut(&mut member.subscription);
+            subscription.owned_partitions = owned
                 .into_iter()
                 .map(|(topic, partitions)| claimed::TopicPartition { topic, partitions })
                 .collect();
-            member.subscription.generation_id = generation;
+            subscription.generation_id = generation;
         }
         next
     }
@@ -246,8 +252,49 @@ fn can_be_evener(answer: &Answer) -> bool {
     })
 }
 
+/// Bytes of a member of whatever make: any, or a subscription with some of them overwritten.
+fn foreign_bytes() -> impl Strategy<Value = Bytes> {
+    let any_bytes = vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+    let overwritten = (scene(), 0..4i16, vec((any::<prop::sample::Index>(), any::<u8>()), 0..4))
+        .prop_map(|(scene, version, changes)| {
+            let member = scene.members.first().cloned().unwrap_or_default();
+            let member = joining(member, &*by_name("sticky").unwrap());
+            let mut bytes = encode_subscription(&member.subscription, version).unwrap().to_vec();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes.into()
+        });
+    prop_oneof![any_bytes, overwritten]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// What comes from other clients is read or refused, and what was read is shared out.
+    #[test]
+    fn foreign_bytes_are_read_or_refused(metadata in vec(foreign_bytes(), 0..4), scene in scene()) {
+        let members: Vec<_> = (0..)
+            .zip(metadata)
+            .map(|(at, metadata)| JoinGroupResponseMember {
+                member_id: format!("m{at}").into(),
+                metadata,
+                ..Default::default()
+            })
+            .collect();
+        if let Ok(joined) = JoinedMembers::read(&members) {
+            for name in ALL {
+                let assignor = by_name(name).unwrap();
+                let protocol = match name {
+                    "cooperative-sticky" => RebalanceProtocol::Cooperative,
+                    _ => RebalanceProtocol::Eager,
+                };
+                let led = joined.clone().assign(&*assignor, protocol, &scene.cluster).unwrap();
+                prop_assert_eq!(led.assignments.len(), members.len());
+            }
+        }
+    }
 
     #[test]
     fn each_partition_goes_to_one_subscriber(scene in scene()) {

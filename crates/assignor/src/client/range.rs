@@ -25,7 +25,7 @@ impl Assignor for Range {
     fn assign(&self, group: &Group) -> Result<Assignment, Box<dyn Error + Send + Sync>> {
         let mut assignment = Assignment::empty(group);
         let mut near = vec![false; group.topics().len()];
-        let alike = alike(group);
+        let alike = group.topics_by_subscribers();
         for (subscribers, topics) in &alike {
             for topic in topics {
                 near[*topic as usize] = racks_matter(group, &[*topic], subscribers.iter().copied());
@@ -60,15 +60,6 @@ impl Assignor for Range {
         }
         Ok(assignment)
     }
-}
-
-/// Topics by their subscribers.
-fn alike(group: &Group) -> BTreeMap<Vec<u32>, Vec<u32>> {
-    let mut alike: BTreeMap<Vec<u32>, Vec<u32>> = BTreeMap::new();
-    for (topic, subscribers) in (0..).zip(group.subscribers()) {
-        alike.entry(subscribers).or_default().push(topic);
-    }
-    alike
 }
 
 /// One topic while it is shared out. Members are meant by their place among its subscribers.

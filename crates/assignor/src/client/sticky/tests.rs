@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kavka_protocol::messages::{
     ConsumerProtocolSubscription, consumer_protocol_subscription::TopicPartition,
@@ -25,7 +25,7 @@ impl Scene {
 
     fn member(mut self, id: &'static str, topics: &[&'static str]) -> Self {
         let topics = topics.iter().map(|topic| (*topic).into()).collect();
-        let subscription = ConsumerProtocolSubscription { topics, ..Default::default() };
+        let subscription = ConsumerProtocolSubscription { topics, ..Default::default() }.into();
         let member_id = id.into();
         self.members.push(GroupMember { member_id, subscription, ..Default::default() });
         self
@@ -33,7 +33,7 @@ impl Scene {
 
     /// What the last member claims.
     fn claims(mut self, topic: &'static str, partitions: &[i32], generation: i32) -> Self {
-        let member = &mut self.members.last_mut().unwrap().subscription;
+        let member = Arc::make_mut(&mut self.members.last_mut().unwrap().subscription);
         let claim = TopicPartition { topic: topic.into(), partitions: partitions.to_vec() };
         member.owned_partitions.push(claim);
         member.generation_id = generation;
