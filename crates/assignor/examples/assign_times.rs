@@ -32,7 +32,7 @@ struct Scene {
     racks: u32,
 }
 
-const SCENES: [Scene; 5] = [
+const SCENES: [Scene; 7] = [
     Scene {
         title: "10,000 members x 100 topics x 10 partitions",
         members: 10_000,
@@ -72,6 +72,22 @@ const SCENES: [Scene; 5] = [
         partitions: 100,
         subscriptions_differ: true,
         racks: 0,
+    },
+    Scene {
+        title: "50 members x 1,000 topics x 50 partitions, 3 racks, subscriptions differ",
+        members: 50,
+        topics: 1_000,
+        partitions: 50,
+        subscriptions_differ: true,
+        racks: 3,
+    },
+    Scene {
+        title: "100 members x 30 topics x 100 partitions, 3 racks, subscriptions differ",
+        members: 100,
+        topics: 30,
+        partitions: 100,
+        subscriptions_differ: true,
+        racks: 3,
     },
 ];
 

@@ -3,9 +3,9 @@
 //! ```text
 //! JoinGroup response ─► JoinedMembers::read ─► topics() ─► (metadata of those topics) ─► assign() ─► SyncGroup request
 //! ```
-//! Versions of the embedded messages live here and nowhere else in the crate. The bytes come from other clients of whatever make, so they are
-//! read as Kafka reads them (a version from the future as the newest one that is known, bytes behind the end not at all), and what cannot be
-//! read is an error that names the member. Each member is answered in the version it spoke.
+//! Versions of the embedded messages live here and nowhere else in the crate. The bytes come from other clients of whatever make, so they
+//! are read as Kafka reads them (a version from the future as the newest one that is known, bytes behind the end not at all), and what
+//! cannot be read is an error that names the member. Each member is answered in the version it spoke.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -147,8 +147,8 @@ impl JoinedMembers {
         self.members.iter().flat_map(|member| &member.subscription.topics).collect()
     }
 
-    /// Lets the assignor decide, checks what it decided, and writes it down for SyncGroup. `protocol` is the one that this group's consumers
-    /// speak. Topics that `cluster` does not know are assigned to nobody.
+    /// Lets the assignor decide, checks what it decided, and writes it down for SyncGroup. `protocol` is the one that this group's
+    /// consumers speak. Topics that `cluster` does not know are assigned to nobody.
     ///
     /// # Errors
     /// All of [`LeaderError`] but the first.

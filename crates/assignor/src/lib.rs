@@ -9,6 +9,18 @@
 //!
 //! **Architecture invariant:** equal groups give equal assignments, in whatever order the members are listed, on every machine.
 //!
+//! # How fast
+//! The fastest of nine runs each, in milliseconds, from `cargo run --release -p kavka-assignor --example assign_times` on two cores of a cloud
+//! machine that were busy with other things (load 9). The first figure is [`Assignor::assign`] alone, the second the whole way from the
+//! bytes of JoinGroup to the bytes of SyncGroup, most of which is reading a million topic names.
+//!
+//! | Members × topics × partitions | range | roundrobin | cooperative-sticky |
+//! |---|---|---|---|
+//! | 10,000 × 100 × 10, new group | 0.1, 21 | 2.6, 52 | 0.2, 22 |
+//! | every tenth member replaced | 0.1, 28 | 2.0, 35 | 0.2, 36 |
+//! | the same with 3 racks | 0.3, 31 | 0.2, 31 | 1.8, 46 |
+//! | the same, each member subscribed to other topics | 8.8, 444 | 10.9, 187 | 14.7, 396 |
+//!
 //! # References
 //! KIP-54 (sticky), KIP-341 (its user data), KIP-345 (static members first), KIP-429 (cooperative), KIP-792 (generation in the
 //! subscription), KIP-881 (racks).

@@ -218,8 +218,8 @@ impl Scene {
     }
 }
 
-/// The least that has to move for all members, alike in what they may have, to be even: what exceeds the sizes, with the largest sizes where
-/// most is owned.
+/// The least that has to move for all members, alike in what they may have, to be even: what exceeds the sizes, with the largest sizes
+/// where most is owned.
 fn least_moves(answer: &Answer) -> usize {
     let mut owned = vec![0; answer.group.members().len()];
     for owner in answer.owners().into_values() {

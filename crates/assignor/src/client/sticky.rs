@@ -1,8 +1,8 @@
 //! `sticky` and `cooperative-sticky`: as even as can be, and as little moved as that allows.
 //!
 //! Both find out who had what ([`claims`]), share out anew ([`equal`] where all members subscribe to the same, [`general`] otherwise), and
-//! differ in how they learn of ownership and in what they do with a partition that moves: the eager one hands it over at once, since everybody
-//! has revoked everything; the cooperative one gives it to nobody until its owner has let go of it.
+//! differ in how they learn of ownership and in what they do with a partition that moves: the eager one hands it over at once, since
+//! everybody has revoked everything; the cooperative one gives it to nobody until its owner has let go of it.
 //!
 //! In both, balance goes before stickiness, as Kafka aims at; with racks (KIP-881) nearness goes between the two.
 

@@ -1,8 +1,8 @@
 //! Who had which partition, as far as members may be believed.
 //!
-//! Members that missed a rebalance still claim what they had before it, so claims conflict. The newest generation wins, partition by partition;
-//! two claims of the same, newest generation void each other, since nobody knows which of the two is right. A claim to a topic that the
-//! member no longer subscribes to makes it no owner, but it still has to let go.
+//! Members that missed a rebalance still claim what they had before it, so claims conflict. The newest generation wins, partition by
+//! partition; two claims of the same, newest generation void each other, since nobody knows which of the two is right. A claim to a topic
+//! that the member no longer subscribes to makes it no owner, but it still has to let go.
 
 use crate::{
     assignment::Note,

@@ -98,8 +98,8 @@ impl<'a> Sharing<'a> {
         }
     }
 
-    /// Places what it can with members that have a replica in their rack: first the partitions with the smallest choice of racks, each in the
-    /// rack with the most room.
+    /// Places what it can with members that have a replica in their rack: first the partitions with the smallest choice of racks, each in
+    /// the rack with the most room.
     fn place_near(&mut self, members: &[u32]) {
         let mut racks: BTreeMap<Option<u32>, Rack> = BTreeMap::new();
         for member in members {

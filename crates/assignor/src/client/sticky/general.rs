@@ -2,13 +2,14 @@
 //!
 //! # The algorithm
 //! Sharing out partitions evenly among those who may have them is a *semi-matching* of least cost (Harvey, Ladner, Lovász, Tamir: "Optimal
-//! semi-matchings for bipartite graphs and load balancing", 2006). It is as even as can be, by every measure at once, when no *path* leads from a
-//! member to one that has at least two partitions less, where a step of a path is a partition that its holder may hand to the next member. So:
+//! semi-matchings for bipartite graphs and load balancing", 2006). It is as even as can be, by every measure at once, when no *path* leads
+//! from a member to one that has at least two partitions less, where a step of a path is a partition that its holder may hand to the next
+//! member. So:
 //!
 //! 1. Everybody keeps what it had; what is left goes to whoever may have it and has least.
-//! 2. Paths are taken until there are none: first those on which nothing moves that its owner still has, then all, each by the fewest steps.
-//!    Members are searched from in the order of falling load. A search that fails has seen a set of members that is closed (no path leads out)
-//!    and even in itself, so none of them is looked at again.
+//! 2. Paths are taken until there are none: first those on which nothing moves that its owner still has, then all, each by the fewest
+//!    steps. Members are searched from in the order of falling load. A search that fails has seen a set of members that is closed (no path
+//!    leads out) and even in itself, so none of them is looked at again.
 //! 3. Partitions that moved, or are far away, are exchanged for others where that is less of both and leaves the sizes as they are.
 //!
 //! All partitions of a topic are alike to whoever subscribes to it, so a search visits each topic and each member once at most.

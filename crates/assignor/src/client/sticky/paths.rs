@@ -1,7 +1,7 @@
 //! Paths: rows of members, each of whom may hand a partition that it holds to the next.
 //!
-//! Walking a path leaves everybody's load as it was, but for the first, who has one less, and the last, who has one more. All partitions of a
-//! topic are alike to whoever subscribes to it, so a search visits each topic and each member once at most.
+//! Walking a path leaves everybody's load as it was, but for the first, who has one less, and the last, who has one more. All partitions of
+//! a topic are alike to whoever subscribes to it, so a search visits each topic and each member once at most.
 
 use std::{cmp::Reverse, collections::VecDeque};
 

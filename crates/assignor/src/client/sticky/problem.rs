@@ -3,11 +3,22 @@
 use super::claims::NOBODY;
 use crate::group::{Group, Partition, racks_matter};
 
-/// Partitions times members, up to which each far partition is compared with all members.
-const NEAR_SEARCH_LIMIT: usize = 4_000_000;
+/// What a far partition may be exchanged for, so that it gets near to its member.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum NearSearch {
+    /// Nothing.
+    Nobody,
+    /// What others have of the same topic.
+    SameTopic,
+    /// Whatever others have.
+    Everything,
+}
 
-/// The question in the shape that the algorithms of this folder work on. Partitions and members are places: in the row of all partitions, and in
-/// [`Group::members`].
+/// So many comparisons are made at most, in one go over all partitions.
+const NEAR_SEARCH_LIMIT: usize = 10_000_000;
+
+/// The question in the shape that the algorithms of this folder work on. Partitions and members are places: in the row of all partitions,
+/// and in [`Group::members`].
 pub(super) struct Problem<'a> {
     pub(super) group: &'a Group,
     /// Of each partition, the member that had it, or [`NOBODY`]. An owner subscribes to the topic.
@@ -77,10 +88,17 @@ impl<'a> Problem<'a> {
         self.group.members()[member as usize].rack().filter(|_| self.use_racks)
     }
 
-    /// Whether there is time to look for somebody near to each partition, of all members. It depends on the size of the problem only, so
-    /// that a second run, with the outcome of the first, does the same.
-    pub(super) fn searches_near(&self) -> bool {
-        self.use_racks && self.len() * self.group.members().len() <= NEAR_SEARCH_LIMIT
+    /// How far to look for somebody near to a partition. It depends on the size of the problem only, so that a second run, with the outcome
+    /// of the first, looks as far.
+    pub(super) fn near_search(&self) -> NearSearch {
+        let (partitions, members) = (self.len(), self.group.members().len());
+        if !self.use_racks || partitions.saturating_mul(members) > NEAR_SEARCH_LIMIT {
+            NearSearch::Nobody
+        } else if partitions.saturating_mul(members + partitions) > NEAR_SEARCH_LIMIT {
+            NearSearch::SameTopic
+        } else {
+            NearSearch::Everything
+        }
     }
 
     /// What it costs that a member has a partition: that it is far away, and that it moved. Less is better. A partition nearer is worth one

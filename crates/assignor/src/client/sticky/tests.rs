@@ -147,3 +147,29 @@ fn a_group_without_topics_or_members_is_assigned_nothing() {
     assert_eq!(Scene::new(&[]).shares(), shares(&[]));
     assert_eq!(Scene::new(&[]).member("c", &["gone"]).shares(), shares(&[("c", &[])]));
 }
+
+/// Too many partitions to compare each with all others: those of the same topic are still exchanged for each other.
+#[test]
+fn in_a_large_topic_what_is_far_is_exchanged_for_what_is_near() {
+    let partitions = 4_000;
+    let racks = (0..partitions).map(|number| vec![["x", "y"][number % 2].into()]).collect();
+    let numbers =
+        |rest: i32| (0..4_000).filter(move |number| number % 2 == rest).collect::<Vec<_>>();
+    let mut scene = Scene::new(&[("u", 1)])
+        .member("in-x", &["t"])
+        .claims("t", &numbers(1), 1)
+        .member("in-y", &["t", "u"])
+        .claims("t", &numbers(0), 1);
+    scene.cluster.insert("t".into(), TopicMetadata { partitions: 4_000, racks });
+    for (member, rack) in scene.members.iter_mut().zip(["x", "y"]) {
+        Arc::make_mut(&mut member.subscription).rack_id = Some(rack.into());
+    }
+
+    let group = Group::new(&scene.cluster, scene.members);
+    let claims = Claims::of(&group, &mut Vec::new(), |m, _| (m.owned().to_vec(), m.generation()));
+    let problem = Problem::new(&group, claims.owners());
+    assert!(problem.near_search() == problem::NearSearch::SameTopic);
+    let members = general::assign(&problem);
+    assert!((0..partitions).all(|at| problem.is_near(at, members[at])));
+    assert_eq!(general::assign(&Problem::new(&group, &members)), members, "a second run");
+}
