@@ -38,6 +38,33 @@ pub struct LastAssignment<'a> {
 /// [`assign`](Self::assign) is a function: equal groups give equal assignments, so that a test can replay what a leader decided. Members
 /// get partitions only of topics they subscribe to. If it supports [`RebalanceProtocol::Cooperative`] it gives nobody a partition that
 /// somebody else still owns; the leader checks that ([`crate::leader::LeaderError::TakenTooEarly`]).
+///
+/// # Example
+/// Everything to the first member, the others stand by:
+/// ```
+/// use std::error::Error;
+///
+/// use kavka_assignor::{Assignment, Assignor, Group, Partition};
+///
+/// #[derive(Debug)]
+/// struct Failover;
+///
+/// impl Assignor for Failover {
+///     fn name(&self) -> &str {
+///         "failover"
+///     }
+///
+///     fn assign(&self, group: &Group) -> Result<Assignment, Box<dyn Error + Send + Sync>> {
+///         let mut assignment = Assignment::empty(group);
+///         for (topic, subscribers) in (0..).zip(group.subscribers()) {
+///             let partitions = group.topics()[topic as usize].partitions();
+///             let all = (0..partitions).map(|number| Partition { topic, number });
+///             assignment.give(subscribers[0] as usize, all);
+///         }
+///         Ok(assignment)
+///     }
+/// }
+/// ```
 pub trait Assignor: fmt::Debug + Send + Sync {
     /// The name by which members agree on it: the protocol name in JoinGroup.
     fn name(&self) -> &str;

@@ -172,3 +172,78 @@ fn deal_together(ranges: &mut [&mut Ranges<'_>]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use kavka_protocol::messages::ConsumerProtocolSubscription;
+
+    use super::*;
+    use crate::group::{Cluster, GroupMember, TopicMetadata};
+
+    /// Three members, one in each of the racks a, b and c, subscribe to topics t1, t2, ... of these sizes. The replicas of the n-th
+    /// partition overall are on so many brokers, one in each rack, beginning with the n-th.
+    fn shares(sizes: &[u32], replicas: usize) -> Vec<Vec<(u32, u32)>> {
+        let racks = ["a", "b", "c"];
+        let mut partition = 0;
+        let mut cluster = Cluster::new();
+        for (topic, size) in (1..).zip(sizes) {
+            let mut next = || {
+                partition += 1;
+                (0..replicas).map(|replica| racks[(partition - 1 + replica) % 3].into()).collect()
+            };
+            let racks = (0..*size).map(|_| next()).collect();
+            cluster.insert(format!("t{topic}").into(), TopicMetadata { partitions: *size, racks });
+        }
+        let member = |rack: &'static str| GroupMember {
+            member_id: format!("in-{rack}").into(),
+            group_instance_id: None,
+            subscription: ConsumerProtocolSubscription {
+                topics: cluster.keys().cloned().collect(),
+                rack_id: Some(rack.into()),
+                ..Default::default()
+            }
+            .into(),
+        };
+        let group = Group::new(&cluster, racks.map(member).to_vec());
+        let assignment = Range.assign(&group).unwrap();
+        let pair = |partition: &Partition| (partition.topic + 1, partition.number);
+        assignment.members().iter().map(|m| m.partitions.iter().map(pair).collect()).collect()
+    }
+
+    #[test]
+    fn without_known_racks_ranges_are_consecutive() {
+        let expected = [
+            vec![(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 0)],
+            vec![(1, 2), (1, 3), (2, 3), (2, 4), (3, 1)],
+            vec![(1, 4), (1, 5), (2, 5), (2, 6)],
+        ];
+        assert_eq!(shares(&[6, 7, 2], 0), expected);
+        assert_eq!(shares(&[6, 7, 2], 3), expected, "everything is everywhere");
+    }
+
+    #[test]
+    fn members_get_what_is_in_their_rack() {
+        let expected = [
+            vec![(1, 0), (1, 3), (2, 0), (2, 3), (2, 6)],
+            vec![(1, 1), (1, 4), (2, 1), (2, 4), (3, 0)],
+            vec![(1, 2), (1, 5), (2, 2), (2, 5), (3, 1)],
+        ];
+        assert_eq!(shares(&[6, 7, 2], 1), expected);
+        let expected = [
+            vec![(1, 0), (1, 2), (2, 0), (2, 2), (2, 3), (3, 1)],
+            vec![(1, 1), (1, 3), (2, 1), (2, 4), (3, 0)],
+            vec![(1, 4), (1, 5), (2, 5), (2, 6)],
+        ];
+        assert_eq!(shares(&[6, 7, 2], 2), expected);
+    }
+
+    #[test]
+    fn co_partitioned_topics_stay_so_though_another_cut_were_nearer() {
+        let expected = |from: u32, to: u32| -> Vec<_> {
+            (1..=3).flat_map(|topic| (from..to).map(move |number| (topic, number))).collect()
+        };
+        assert_eq!(shares(&[5, 5, 5], 1), [expected(0, 2), expected(2, 4), expected(4, 5)]);
+    }
+}
