@@ -1,6 +1,6 @@
 //! What the files of a partition may hold without harm: anything.
 //!
-//! Apart from the others, since it needs the log crate, which the tests of `kavka-protocol` do not have.
+//! Apart from the others, since it needs the log crate, whose own tests run it over mutated directories for a bounded time.
 
 use std::{path::Path, sync::Arc};
 

@@ -6,6 +6,10 @@
 //!
 //! File formats, the order of syncs, and what recovery does are in `docs/storage.md`.
 
+// The functions of `fuzz/` name the crate as others do, and are run by its own tests too.
+#[cfg(test)]
+extern crate self as kavka_log;
+
 mod api;
 mod config;
 mod engine;

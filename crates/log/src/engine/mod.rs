@@ -21,7 +21,11 @@ mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
 mod epochs;
+#[cfg(test)]
+mod fuzz_tests;
 mod index;
+#[cfg(test)]
+mod kafka_tests;
 mod log;
 mod maintain;
 mod metadata;
@@ -34,6 +38,8 @@ mod read;
 mod recovery;
 #[cfg(test)]
 mod regression_tests;
+#[cfg(test)]
+mod roll_tests;
 mod segment;
 mod snapshot;
 mod space;

@@ -7,6 +7,8 @@
 //! As in Kafka's `Cleaner`; KIP-534 for when tombstones and markers go.
 
 mod key_map;
+#[cfg(test)]
+mod tests;
 mod transactions;
 
 use std::path::Path;
