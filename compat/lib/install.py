@@ -94,6 +94,24 @@ def java_driver():
     ]
 
 
+@once
+def go_groups():
+    """The program of the Go clients."""
+    source = COMPAT / "clients" / "go"
+    files = [source / "main.go", source / "go.mod", source / "go.sum"]
+    if shutil.which("go") is None:
+        raise Missing("go is not installed (1.26 or newer)")
+    program, stamp = WORK / "go" / "groups", WORK / "go" / "stamp"
+    if not stamp.exists() or stamp.read_text() != _stamp(*files):
+        print("installing the Go clients", file=sys.stderr, flush=True)
+        program.parent.mkdir(parents=True, exist_ok=True)
+        _run(["go", "-C", str(source), "mod", "download"], "cannot fetch franz-go and sarama")
+        # Our own source: that it does not compile is a failure, not something missing.
+        subprocess.run(["go", "-C", str(source), "build", "-o", str(program), "."], check=True)
+        stamp.write_text(_stamp(*files))
+    return str(program)
+
+
 def _debian_package(name):
     if shutil.which("apt-get") is None:
         raise Missing(f"no apt-get here; install {name} by hand")

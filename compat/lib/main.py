@@ -14,9 +14,9 @@ from lib.broker import ApacheKafka, Kavka, Running
 from lib.checks import Report
 from lib.install import Missing
 from lib.paths import LOGS, ROOT, RUN, WORK
-from suites import client, differential, kcat, kill_loop, main_job, protocol, tools
+from suites import client, differential, go_clients, kcat, kill_loop, main_job, protocol, tools
 
-SUITES = ["kcat", *clients.KINDS, "tools", "protocol", "kill-loop", "main-job", "differential"]
+SUITES = ["kcat", *clients.KINDS, "go", "tools", "protocol", "kill-loop", "main-job", "differential"]
 NEED_CONTROL = ["kill-loop", "main-job"]
 # It starts a pair of brokers of its own.
 OF_A_PAIR = ["differential"]
@@ -118,6 +118,8 @@ def needs(suite):
         install.kcat()
     elif suite in ("tools", "differential"):
         install.peer()
+    elif suite == "go":
+        install.go_groups()
     elif suite == "main-job":
         install.word_list()
     if suite in ("java", "kill-loop", "main-job"):
@@ -131,6 +133,8 @@ def run(suite, broker, report, options):
         kcat.run(broker, report)
     elif suite == "tools":
         tools.run(broker, report)
+    elif suite == "go":
+        go_clients.run(broker, report)
     elif suite == "protocol":
         protocol.run(broker, report)
     elif suite == "kill-loop":
