@@ -6,6 +6,5 @@
 //! **Architecture invariant:** equal inputs give equal outputs, byte for byte. What iterates into an output is an ordered map.
 
 pub mod group;
-mod time;
 
-pub use self::time::{Monotonic, Now};
+pub use kavka_protocol::{Monotonic, Now};

@@ -6,6 +6,7 @@
 //! * [`records`]: record batches and their compression; [`hash`]: where keys and groups live.
 //! * `json` (feature `json`): messages in Kafka's JSON form.
 //! * [`ErrorCode`] and [`ApiKey`]: the two tables of the protocol.
+//! * [`Now`], [`Monotonic`]: time, as the machines on both sides of the protocol take it.
 //!
 //! **Architecture invariant:** bytes off the wire yield `Err`, never a panic, and no allocation is sized by a number off the
 //! wire before it met the bytes that remain and the budget of its frame (see [`Reader`]).
@@ -21,6 +22,7 @@ pub mod json;
 mod message;
 pub mod messages;
 pub mod records;
+mod time;
 mod uuid;
 pub mod wire;
 
@@ -30,6 +32,7 @@ pub use self::{
     api_key::ApiKey,
     error_code::ErrorCode,
     message::{Message, Request},
+    time::{Monotonic, Now},
     uuid::{ParseUuidError, Uuid},
     wire::{DecodeError, EncodeError, Reader, Sink, Writer},
 };

@@ -1,4 +1,4 @@
-//! Time as an argument: the coordinator has no clock.
+//! Time as an argument: pure machines have no clock.
 //!
 //! Deadlines are measured on the monotonic clock, because a wall clock that jumps must not expire a live member. Stored
 //! timestamps (commit time, time a group became empty) are wall time, because they outlive the process.
@@ -8,7 +8,7 @@ use std::{fmt, ops::Add, time::Duration};
 /// The two readings of one instant, taken by the shell when it hands over an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// For deadlines. Never goes back within the life of a shard.
+    /// For deadlines. Never goes back within the life of a machine.
     pub monotonic: Monotonic,
     /// For records: milliseconds since the Unix epoch. May jump either way.
     pub wall_ms: i64,
