@@ -119,6 +119,8 @@ pub struct GroupMember {
     pub instance_id: Option<ByteString>,
     /// What it wants. Without topics if it could not be read.
     pub subscription: Subscription,
+    /// The same as it came.
+    pub metadata: bytes::Bytes,
 }
 
 /// Why partitions come and go, as far as it is known.

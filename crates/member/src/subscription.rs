@@ -57,7 +57,7 @@ impl Subscription {
             generation_id: self.generation,
             rack_id: self.rack.clone(),
         };
-        with_version(&message)
+        with_version(&message, VERSION)
     }
 
     /// Reads one of any version.
@@ -84,8 +84,13 @@ impl Subscription {
 }
 
 impl Assignment {
-    /// As it goes into a SyncGroup.
+    /// As it goes into a SyncGroup, in the newest version.
     pub fn encode(&self) -> Bytes {
+        self.encode_as(VERSION)
+    }
+
+    /// All versions have the same fields; but each member is answered in the version it spoke.
+    pub(crate) fn encode_as(&self, version: i16) -> Bytes {
         let message = ConsumerProtocolAssignment {
             assigned_partitions: by_topic(&self.partitions)
                 .into_iter()
@@ -93,7 +98,7 @@ impl Assignment {
                 .collect(),
             user_data: self.user_data.clone(),
         };
-        with_version(&message)
+        with_version(&message, version)
     }
 
     /// Reads one of any version. No bytes at all stand for no partitions: the leader forgot the member.
@@ -160,12 +165,17 @@ fn by_topic(partitions: &BTreeSet<TopicPartition>) -> BTreeMap<ByteString, Vec<i
     clippy::expect_used,
     reason = "every value of these messages can be written in their newest version"
 )]
-fn with_version(message: &impl Message) -> Bytes {
-    let body = message.to_bytes(VERSION).expect("a message of bounded strings");
+fn with_version(message: &impl Message, version: i16) -> Bytes {
+    let body = message.to_bytes(version).expect("a message of bounded strings");
     let mut bytes = BytesMut::with_capacity(2 + body.len());
-    bytes.put_i16(VERSION);
+    bytes.put_i16(version);
     bytes.put_slice(&body);
     bytes.freeze()
+}
+
+/// The version of a message, as far as this codec knows it.
+pub(crate) fn version_of(bytes: &Bytes) -> i16 {
+    Reader::new(bytes.clone()).int16("version").unwrap_or(0).clamp(0, VERSION)
 }
 
 /// Versions beyond the newest are read as the newest; what comes behind is left alone.

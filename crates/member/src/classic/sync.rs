@@ -12,15 +12,26 @@ use super::{
 };
 use crate::{
     AssignTask, Assignment, Cause, Coordinator, ErrorKind, Event, Failure, GroupMember,
-    JoinResponse, MemberError, RebalanceProtocol, Request, RequestId, Subscription, SyncRequest,
-    Target, TopicPartition, TopicShape, Trace,
+    JoinResponse, JoinedMember, MemberError, RebalanceProtocol, Request, RequestId, Subscription,
+    SyncRequest, Target, TopicPartition, TopicShape, Trace,
     context::Context,
     output::Trouble,
     positions::{Positions, commit::Commits},
+    subscription,
 };
 
-/// What each member says it owns, and in which generation.
-pub(super) type Claims = BTreeMap<ByteString, (BTreeSet<TopicPartition>, i32)>;
+/// What the members of a round say of themselves.
+pub(super) type Claims = BTreeMap<ByteString, Claim>;
+
+/// What a member says it owns.
+#[derive(Debug)]
+pub(super) struct Claim {
+    owned: BTreeSet<TopicPartition>,
+    /// In which generation.
+    generation: i32,
+    /// The version it speaks, and is answered in.
+    version: i16,
+}
 
 impl Classic {
     /// This member was chosen to assign.
@@ -39,10 +50,14 @@ impl Classic {
                 Subscription { generation: -1, ..Subscription::default() }
             });
             topics.extend(subscription.topics.iter().cloned());
-            let claim = (subscription.owned.clone(), subscription.generation);
+            let claim = Claim {
+                owned: subscription.owned.clone(),
+                generation: subscription.generation,
+                version: subscription::version_of(&member.metadata),
+            };
             claims.insert(member.member_id.clone(), claim);
-            let (member_id, instance_id) = (member.member_id, member.instance_id);
-            members.push(GroupMember { member_id, instance_id, subscription });
+            let JoinedMember { member_id, instance_id, metadata } = member;
+            members.push(GroupMember { member_id, instance_id, subscription, metadata });
         }
         if response.skip_assignment {
             // The assignment stays; but changes of the topics are this member's to watch.
@@ -73,9 +88,9 @@ impl Classic {
             hold_back_moves(ctx, &mut assignments, &claims);
         }
         self.snapshot = Some(topics);
-        let shares = claims.into_keys().map(|member| {
+        let shares = claims.into_iter().map(|(member, claim)| {
             let share = assignments.remove(&member).unwrap_or_default();
-            (member, share.encode())
+            (member, share.encode_as(claim.version))
         });
         self.to_sync = Some(shares.collect());
     }
@@ -243,7 +258,7 @@ fn hold_back_moves(
     claims: &Claims,
 ) {
     let mut owners: BTreeMap<&TopicPartition, (i32, Vec<&ByteString>)> = BTreeMap::new();
-    for (member, (owned, generation)) in claims {
+    for (member, Claim { owned, generation, .. }) in claims {
         for partition in owned {
             let (newest, owners) = owners.entry(partition).or_insert((*generation, Vec::new()));
             if *generation > *newest {

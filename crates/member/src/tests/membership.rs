@@ -71,6 +71,7 @@ fn leader_assigns_and_asks_for_a_rebalance_when_partitions_are_added() {
     };
     assert_eq!(sync.assignments.len(), 2, "everyone gets a share, if only an empty one");
     assert_eq!(sync.assignments[0].1, share.encode());
+    assert_eq!(sync.assignments[1].1[..2], [0, 0], "in a version that it surely speaks");
     ctx.answer_sync(&[0]);
 
     ctx.step(Input::Metadata(metadata(4, 3)));

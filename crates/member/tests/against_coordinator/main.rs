@@ -46,6 +46,7 @@ fn eager_members_keep_the_invariants_and_converge() {
 fn cooperative_members_keep_the_invariants_and_converge() {
     run("cooperative", 40, |seed| Setup {
         cooperative: true,
+        sticky: seed % 2 == 0,
         static_members: seed % 3 == 0,
         faults: Faults::swarm(seed),
         ..Setup::default()
