@@ -105,6 +105,9 @@ pub enum ConfigError {
     /// Kafka refuses it too.
     #[error("group.instance.id is empty: leave it out, or name the instance")]
     EmptyInstanceId,
+    /// It does not fit the protocol's field.
+    #[error("client.rack has {0} bytes: at most 32767 fit into a subscription")]
+    RackTooLong(usize),
     /// Nobody could take part in a rebalance.
     #[error("partition.assignment.strategy is empty: name at least one assignor")]
     NoAssignor,
@@ -130,6 +133,9 @@ pub enum ConfigError {
         value: Duration,
     },
 }
+
+/// The longest string of a message before compact forms.
+const MAX_STRING: usize = i16::MAX as usize;
 
 impl Assignor {
     /// `range`.
@@ -198,6 +204,9 @@ impl MemberConfig {
         if self.group_instance_id.as_ref().is_some_and(|id| id.is_empty()) {
             return Err(ConfigError::EmptyInstanceId);
         }
+        if let Some(rack) = self.client_rack.as_ref().filter(|rack| rack.len() > MAX_STRING) {
+            return Err(ConfigError::RackTooLong(rack.len()));
+        }
         if self.assignors.is_empty() {
             return Err(ConfigError::NoAssignor);
         }
@@ -259,6 +268,7 @@ mod tests {
         for bad in [
             MemberConfig { group_id: Some("".into()), ..good.clone() },
             MemberConfig { group_instance_id: Some("".into()), ..good.clone() },
+            MemberConfig { client_rack: Some("r".repeat(40_000).into()), ..good.clone() },
             MemberConfig { assignors: Vec::new(), ..good.clone() },
             MemberConfig { assignors: vec![Assignor::range(), Assignor::range()], ..good.clone() },
             MemberConfig { heartbeat_interval: good.session_timeout, ..good.clone() },
