@@ -1,4 +1,4 @@
-"""Installs what the suites need, each once: a Python venv, the Java driver with its jars, kcat, a word list.
+"""Installs what the suites need, each once: a Python venv, the Java programs with their jars, kcat, a word list.
 
 Every function either leaves the thing usable or raises `Missing` with what a person would do about it.
 """
@@ -66,32 +66,54 @@ def venv():
     return str(python)
 
 
-@once
-def java_driver():
-    """The command that starts the Java driver."""
-    pom, source = COMPAT / "clients" / "java" / "pom.xml", COMPAT / "clients" / "java" / "src" / "Driver.java"
+# Small and quick to start: up to four of these share the machine with a broker.
+_JVM = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+
+
+def _java(what, target, folder, source=None):
+    """Fetches the jars that `folder`/pom.xml names and compiles `source`; answers the class path."""
+    pom = folder / "pom.xml"
+    files = [pom, folder / "src" / source] if source else [pom]
     for program in ("java", "javac", "mvn"):
         if shutil.which(program) is None:
             raise Missing(f"{program} is not installed (Java 17 and Maven are needed)")
-    stamp = JAVA / "stamp"
-    if not stamp.exists() or stamp.read_text() != _stamp(pom, source):
-        print("installing the Java client", file=sys.stderr, flush=True)
-        shutil.rmtree(JAVA, ignore_errors=True)
-        JAVA.mkdir(parents=True)
+    stamp = target / "stamp"
+    if not stamp.exists() or stamp.read_text() != _stamp(*files):
+        print(f"installing {what}", file=sys.stderr, flush=True)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
         _run(
             ["mvn", "--quiet", "--batch-mode", "--file", str(pom), f"-Dmaven.repo.local={WORK / 'm2'}"]
-            + ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={JAVA / 'libs'}"],
-            "cannot fetch kafka-clients",
+            + ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={target / 'libs'}"],
+            f"cannot fetch {what}",
         )
-        # Our own source: that it does not compile is a failure, not something missing.
-        subprocess.run(["javac", "-cp", f"{JAVA / 'libs'}/*", "-d", str(JAVA / "classes"), str(source)], check=True)
-        stamp.write_text(_stamp(pom, source))
-    # Small and quick to start: up to four of these share the machine with a broker.
-    return ["java", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"] + [
-        "-cp",
-        f"{JAVA / 'classes'}:{JAVA / 'libs'}/*",
-        "Driver",
-    ]
+        if source:
+            # Our own source: that it does not compile is a failure, not something missing.
+            subprocess.run(["javac", "-cp", f"{target / 'libs'}/*", "-d", str(target / "classes"), str(files[1])], check=True)
+        stamp.write_text(_stamp(*files))
+    return f"{target / 'classes'}:{target / 'libs'}/*" if source else f"{target / 'libs'}/*"
+
+
+@once
+def java_driver():
+    """The command that starts the Java driver."""
+    return [*_JVM, "-Xmx192m", "-cp", _java("the Java client", JAVA, COMPAT / "clients" / "java", "Driver.java"), "Driver"]
+
+
+@once
+def connect_worker():
+    """The command that starts a distributed worker of Kafka Connect; a properties file follows."""
+    folder = COMPAT / "clients" / "connect"
+    path = _java("Kafka Connect", WORK / "connect", folder)
+    log = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
+    return [*_JVM, "-Xmx256m", log, "-cp", path, "org.apache.kafka.connect.cli.ConnectDistributed"]
+
+
+@once
+def word_count():
+    """The command that starts an instance of the Kafka Streams application."""
+    path = _java("Kafka Streams", WORK / "streams", COMPAT / "clients" / "streams", "WordCount.java")
+    return [*_JVM, "-Xmx256m", "-cp", path, "WordCount"]
 
 
 @once

@@ -14,9 +14,9 @@ from lib.broker import ApacheKafka, Kavka, Running
 from lib.checks import Report
 from lib.install import Missing
 from lib.paths import LOGS, ROOT, RUN, WORK
-from suites import client, differential, go_clients, kcat, kill_loop, main_job, protocol, tools
+from suites import client, connect, differential, go_clients, kcat, kill_loop, main_job, protocol, streams, tools
 
-SUITES = ["kcat", *clients.KINDS, "go", "tools", "protocol", "kill-loop", "main-job", "differential"]
+SUITES = ["kcat", *clients.KINDS, "go", "tools", "protocol", "connect", "streams", "kill-loop", "main-job", "differential"]
 NEED_CONTROL = ["kill-loop", "main-job"]
 # It starts a pair of brokers of its own.
 OF_A_PAIR = ["differential"]
@@ -120,6 +120,10 @@ def needs(suite):
         install.peer()
     elif suite == "go":
         install.go_groups()
+    elif suite == "connect":
+        install.connect_worker()
+    elif suite == "streams":
+        install.word_count()
     elif suite == "main-job":
         install.word_list()
     if suite in ("java", "kill-loop", "main-job"):
@@ -137,6 +141,10 @@ def run(suite, broker, report, options):
         go_clients.run(broker, report)
     elif suite == "protocol":
         protocol.run(broker, report)
+    elif suite == "connect":
+        connect.run(broker, report)
+    elif suite == "streams":
+        streams.run(broker, report)
     elif suite == "kill-loop":
         kill_loop.run(broker, report, options.cycles, options.seed)
     else:
