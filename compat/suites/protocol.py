@@ -2,12 +2,14 @@
 
 import time
 
-from lib.checks import check, equal, wait_until
-from lib.clients import Client
+from lib.checks import Skip, check, equal, wait_until
+from lib.clients import Client, ClientError
+from lib.install import Missing
 from lib.scenes import is_share, load_log, unique, wait_shared
 
 # So long that nobody is given up while it is restarted.
 SESSION_TIMEOUT_MS = 45_000
+UNKNOWN_MEMBER_ID = 25
 
 
 class Suite:
@@ -98,7 +100,44 @@ def cooperative_sticky_partitions_that_do_not_move_never_stop(s):
             member.kill9()
 
 
-SCENARIOS = [rolling_restart_of_five_static_members, cooperative_sticky_partitions_that_do_not_move_never_stop]
+def static_members_are_removed_by_an_admin(s):
+    """The broker would keep the place of a dead static member for its session timeout; an admin gives it away at once."""
+    try:
+        java = Client("java", s.broker.bootstrap)
+    except Missing as reason:
+        raise Skip(str(reason)) from reason
+    count, group = 3, unique("g-protocol-removed")
+    topic = s.topic(count)
+    logs = [load_log(f"removed-{i}") for i in range(count)]
+    members = [s.member(group, topic, logs[i], instance=f"worker-{i}") for i in range(count)]
+    try:
+        java.call("open_admin")
+        wait_shared(logs, count, timeout=60)
+        try:
+            java.call("remove_members", group=group, instances=["worker-9"])
+            raise AssertionError("a member that the group does not have was removed")
+        except ClientError as error:
+            equal(error.code, UNKNOWN_MEMBER_ID, f"code of {error}")
+
+        members[0].kill9()
+        begun = time.monotonic()
+        java.call("remove_members", group=group, instances=["worker-0"])
+        wait_shared(logs[1:], count, timeout=30)
+        taken = time.monotonic() - begun
+        check(taken < SESSION_TIMEOUT_MS / 1000 / 2, f"the others took over only after {taken:.0f} s")
+
+        for member in members[1:]:
+            member.kill9()
+        equal(len(java.call("describe_group", group=group)["members"]), 2, "dead members that the group still has")
+        java.call("remove_members", group=group, instances=[])
+        equal(java.call("describe_group", group=group), {"state": "empty", "members": []}, "the group without members")
+    finally:
+        for client in [*members, java]:
+            client.kill9()
+    return f"taken over after {taken:.1f} s"
+
+
+SCENARIOS = [rolling_restart_of_five_static_members, cooperative_sticky_partitions_that_do_not_move_never_stop, static_members_are_removed_by_an_admin]
 
 
 def run(broker, report):

@@ -27,9 +27,11 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.MemberToRemove;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.admin.RemoveMembersFromConsumerGroupOptions;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -452,6 +454,13 @@ public final class Driver {
                     "members", found.members().stream()
                         .map(m -> m.assignment().topicPartitions().stream().map(tp -> List.of(tp.topic(), tp.partition())).toList())
                         .toList());
+            }
+            // Only this client can; without instances all members are removed.
+            case "remove_members" -> {
+                List<MemberToRemove> members = ((List<?>) a.get("instances")).stream().map(i -> new MemberToRemove((String) i)).toList();
+                var options = members.isEmpty() ? new RemoveMembersFromConsumerGroupOptions() : new RemoveMembersFromConsumerGroupOptions(members);
+                admin.removeMembersFromConsumerGroup(text(a, "group"), options).all().get(20, TimeUnit.SECONDS);
+                return null;
             }
             default -> throw new IllegalArgumentException("no command " + name);
         }
