@@ -34,11 +34,7 @@ fn blob(message: &impl Message) -> Result<Bytes, Box<dyn std::error::Error>> {
 fn member(number: usize) -> Result<GroupMember, Box<dyn std::error::Error>> {
     let subscription =
         ConsumerProtocolSubscription { topics: vec!["orders".into()], ..Default::default() };
-    let share = TopicPartition {
-        topic: "orders".into(),
-        partitions: vec![i32::try_from(number)?],
-        ..Default::default()
-    };
+    let share = TopicPartition { topic: "orders".into(), partitions: vec![i32::try_from(number)?] };
     let assignment =
         ConsumerProtocolAssignment { assigned_partitions: vec![share], ..Default::default() };
     Ok(GroupMember {
