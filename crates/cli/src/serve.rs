@@ -139,7 +139,7 @@ async fn serve(config: BrokerConfig) -> anyhow::Result<()> {
     announce(&address.to_string()).context("cannot write to standard output")?;
     info!("storing in {}", data_dir.display());
     info!("produce:  echo hello | kcat -b {address} -P -t demo");
-    info!("consume:  kcat -b {address} -G demo-group demo");
+    info!("consume:  kcat -b {address} -X auto.offset.reset=earliest -G demo-group demo");
 
     let signal = signals.next().await;
     info!("{signal}: stopping; a second signal stops at once");

@@ -109,7 +109,7 @@ fn one_line_on_standard_output_and_0_after_a_clean_stop() {
         assert_eq!(rest, "");
         for hint in [
             format!("kcat -b {address} -P -t demo"),
-            format!("kcat -b {address} -G demo-group demo"),
+            format!("kcat -b {address} -X auto.offset.reset=earliest -G demo-group demo"),
             "made/when/missing".to_owned(),
         ] {
             assert!(stderr.contains(&hint), "{hint:?} is not in {stderr}");
