@@ -10,6 +10,8 @@ mod config;
 mod context;
 mod hard_state;
 mod input;
+#[cfg(any(test, feature = "testing"))]
+pub mod invariants;
 mod log_record;
 mod member_ids;
 mod offsets;

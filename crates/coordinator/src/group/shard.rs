@@ -28,7 +28,7 @@ use crate::{Monotonic, Now};
 pub struct GroupShard {
     config: GroupConfig,
     phase: Phase,
-    hard: HardState,
+    pub(super) hard: HardState,
     /// Every group that is stored, has offsets, or is being joined.
     pub(super) groups: BTreeMap<ByteString, ClassicGroup>,
     pub(super) timers: Timers,

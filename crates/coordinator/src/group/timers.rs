@@ -82,7 +82,7 @@ impl Timers {
         self.by_name.get(timer).copied()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn all(&self) -> impl Iterator<Item = &Timer> {
         assert_eq!(self.by_time.len(), self.by_name.len());
         self.by_name.keys()

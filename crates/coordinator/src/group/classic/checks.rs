@@ -20,6 +20,10 @@ pub(crate) fn sizes(group: &ClassicGroup) -> Sizes {
     }
 }
 
+pub(crate) fn has_member(group: &ClassicGroup, member_id: &str) -> bool {
+    group.members.contains_key(member_id)
+}
+
 /// The timers that belong to the group: no fewer, no more.
 pub(crate) fn expected_timers(group: &ClassicGroup) -> BTreeSet<GroupTimer> {
     let mut timers: BTreeSet<GroupTimer> =

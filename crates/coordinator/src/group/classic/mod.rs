@@ -12,7 +12,7 @@
 //! KIP-62 (background heartbeat), KIP-134 (initial delay), KIP-345 and KIP-814 (static members), KIP-389 (size), KIP-394
 //! (member ids), KIP-559 (protocol in SyncGroup), KIP-800 (reasons).
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod checks;
 mod join;
 mod member;

@@ -11,8 +11,15 @@ use kavka_protocol::{
     messages::{ConsumerProtocolSubscription, GroupMetadataKey},
 };
 
-use super::invariants;
-use crate::{Monotonic, Now, group::*};
+pub(super) use crate::group::invariants::{Entry, Logged};
+use crate::{
+    Monotonic, Now,
+    group::{
+        invariants,
+        timers::{GroupTimer, Timer},
+        *,
+    },
+};
 
 pub(super) const GROUP: &str = "g";
 pub(super) const SESSION_MS: i32 = 10_000;
@@ -37,53 +44,6 @@ pub(super) struct Context {
     next_request: u64,
     next_connection: u64,
     seed: u64,
-}
-
-/// A record in the log.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) offset: i64,
-    pub(super) what: Logged,
-}
-
-/// What a record in the log is.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Logged {
-    Plain(Record),
-    /// Written in the transaction of a producer.
-    Transactional(i64, Record),
-    /// The end of a producer's transaction: whether it was committed.
-    Marker(i64, bool),
-}
-
-impl Entry {
-    pub(super) fn apply_to(&self, shard: &mut GroupShard) {
-        match &self.what {
-            Logged::Plain(record) => shard.apply(self.offset, record),
-            Logged::Transactional(producer, record) => {
-                shard.apply_transactional(self.offset, *producer, record);
-            }
-            Logged::Marker(producer, committed) => shard.end_transaction(*producer, *committed),
-        }
-    }
-
-    /// As [`apply_to`](Self::apply_to), from the bytes in the log.
-    fn replay_into(&self, shard: &mut GroupShard) {
-        let (record, producer_id) = match &self.what {
-            Logged::Plain(record) => (record, None),
-            Logged::Transactional(producer, record) => (record, Some(*producer)),
-            Logged::Marker(..) => return self.apply_to(shard),
-        };
-        let (key, value) = record.encode().unwrap();
-        shard.apply_logged(self.offset, producer_id, Some(&key), value.as_deref());
-    }
-
-    pub(super) fn record(&self) -> Option<&Record> {
-        match &self.what {
-            Logged::Plain(record) | Logged::Transactional(_, record) => Some(record),
-            Logged::Marker(..) => None,
-        }
-    }
 }
 
 /// A JoinGroup to be changed before it is sent.
@@ -206,7 +166,8 @@ impl Context {
             self.append(batch);
         }
         self.take(&output);
-        invariants::check(self);
+        self.history.check(&self.shard, &self.config);
+        self.history.check_replay(&self.shard, &self.config, &self.log);
         output
     }
 
@@ -215,6 +176,7 @@ impl Context {
             let (key, value) = record.encode().unwrap();
             let read = Record::decode(Some(&key), value.as_ref());
             assert_eq!(&read, record, "what is stored is what was meant");
+            invariants::check_size(record, &self.config);
             self.write_and_apply(Logged::Plain(read));
         }
         self.batch_ends.push(self.log.len());
@@ -592,4 +554,10 @@ pub(super) fn group_key(group: &str) -> Bytes {
 
 pub(super) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap()
+}
+
+/// When the session of a member ends, in milliseconds.
+pub(super) fn session_deadline(ctx: &Context, group: &str, member: &str) -> Option<u64> {
+    let timer = Timer::Group(group.into(), GroupTimer::Session(member.into()));
+    ctx.shard.timers.deadline(&timer).map(|deadline| ms(deadline.elapsed()))
 }

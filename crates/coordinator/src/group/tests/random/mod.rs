@@ -1,12 +1,11 @@
 //! Random walks: members that do what clients do, and much that clients should not do, in any order.
 //!
 //! Each case is a list of steps over six clients in three groups, dynamic and static, old and new. After each step the
-//! [invariants](super::invariants) are checked and the log is replayed. At the end everybody falls silent, and nothing may be
+//! [invariants](super::super::invariants) are checked and the log is replayed. At the end everybody falls silent, and nothing may be
 //! left: no request without an answer, no member, no timer, and after the retention no group and no offset.
 //!
 //! `PROPTEST_CASES` says how many walks; a failing one is shrunk and printed.
 
-mod naive;
 mod records;
 mod steps;
 
@@ -16,12 +15,12 @@ use bytes::Bytes;
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
-use self::{
-    naive::NaiveOffsets,
-    steps::{Commit, Id, SLEEPS, Step, a_step},
-};
+use self::steps::{Commit, Id, SLEEPS, Step, a_step};
 use super::context::*;
-use crate::group::*;
+use crate::group::{
+    invariants::{NaiveOffsets, expected_of_commit},
+    *,
+};
 
 const GROUPS: [&str; 3] = ["g", "h", ""];
 const TOPICS: [&str; 3] = ["t", "u", "v"];
@@ -245,39 +244,9 @@ impl World {
         }
     }
 
-    /// S4, read naively off the group as it is described.
-    fn expected_of_commit(&mut self, request: &CommitRequest) -> Option<ErrorCode> {
-        let Some(group) = self.ctx.shard.groups.get(&request.group) else {
-            let refused = request.generation >= 0;
-            return refused.then_some(ErrorCode::GroupIdNotFound);
-        };
-        let (state, generation) = (group.state(), group.generation());
-        let members = group.describe().members;
-        if request.generation < 0 && state == GroupState::Empty {
-            return None;
-        }
-        if let Some(name) = &request.instance_id {
-            let of_name = members.iter().find(|m| m.instance_id.as_ref() == Some(name));
-            match of_name {
-                None => return Some(ErrorCode::UnknownMemberId),
-                Some(member) if member.member_id != request.member_id => {
-                    return Some(ErrorCode::FencedInstanceId);
-                }
-                Some(_) => {}
-            }
-        }
-        if !members.iter().any(|member| member.member_id == request.member_id) {
-            return Some(ErrorCode::UnknownMemberId);
-        }
-        if request.generation != generation {
-            return Some(ErrorCode::IllegalGeneration);
-        }
-        (state == GroupState::CompletingRebalance).then_some(ErrorCode::RebalanceInProgress)
-    }
-
     fn commit(&mut self, commit: &Commit) {
         let request = self.commit_request(commit);
-        let expected = self.expected_of_commit(&request);
+        let expected = expected_of_commit(&self.ctx.shard, &request);
         let before = self.ctx.log.len();
         let reply = self.ask(Request::CommitOffsets(request.clone()));
         let Reply::CommitOffsets(reply) = reply else { panic!("{reply:?}") };
@@ -294,7 +263,6 @@ impl World {
 
     /// S5: what is fetched is what the log says, read naively.
     fn fetch(&mut self, group: usize, require_stable: bool, all: bool) {
-        let NaiveOffsets { committed, pending } = NaiveOffsets::of(&self.ctx.log, GROUPS[group]);
         let topics = TOPICS.map(|name| FetchTopic {
             name: name.into(),
             topic_id: Uuid::ZERO,
@@ -305,26 +273,10 @@ impl World {
             topics: (!all).then(|| topics.to_vec()),
             require_stable,
         };
-        let Reply::FetchOffsets(reply) = self.ask(Request::FetchOffsets(request)) else { panic!() };
-        let mut seen = 0;
-        for topic in &reply.topics {
-            for row in &topic.partitions {
-                let row_at = row.partition;
-                let is_open = pending
-                    .values()
-                    .flatten()
-                    .any(|row| (&row.topic, row.partition) == (&topic.name, row_at));
-                let expected = if require_stable && is_open {
-                    (-1, ErrorCode::UnstableOffsetCommit)
-                } else {
-                    let key = (topic.name.clone(), row.partition);
-                    (committed.get(&key).map_or(-1, |(offset, _)| *offset), ErrorCode::None)
-                };
-                assert_eq!((row.offset, row.error), expected, "S5");
-                seen += usize::from(committed.contains_key(&(topic.name.clone(), row.partition)));
-            }
-        }
-        assert_eq!(seen, committed.len(), "S5: nothing is left out");
+        let Reply::FetchOffsets(reply) = self.ask(Request::FetchOffsets(request.clone())) else {
+            panic!()
+        };
+        NaiveOffsets::of(&self.ctx.log).check_fetch(&request, &reply);
     }
 
     fn take(&mut self, step: &Step) {

@@ -6,7 +6,7 @@ use kavka_protocol::{ByteString, ErrorCode};
 
 use super::rejoin;
 use crate::group::{
-    tests::{context::*, invariants::session_deadline, static_members::named},
+    tests::{context::*, static_members::named},
     *,
 };
 

@@ -5,9 +5,9 @@ use kavka_protocol::{ByteString, ErrorCode};
 
 use super::rejoin;
 use crate::group::{
+    invariants::compact,
     tests::{
         context::*,
-        invariants::compact,
         loading::{group_record, stored_group, stored_member},
     },
     *,
