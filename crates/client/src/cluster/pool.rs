@@ -1,0 +1,153 @@
+//! Connections, one for each address and purpose.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+
+use super::Backoff;
+use crate::{
+    Error, ErrorKind,
+    connection::Connection,
+    settings::{Address, CommonSettings},
+};
+
+/// What a connection is for. Each has one of its own, so that a long poll of one does not delay the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    /// Metadata, administration, and whatever is short.
+    Requests,
+    /// Fetching: an answer may wait for data.
+    Fetch,
+    /// Producing.
+    Produce,
+    /// Talking to a coordinator: joining may take minutes, heartbeats must not wait behind fetches.
+    Coordinator,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Pool {
+    settings: Arc<CommonSettings>,
+    slots: Mutex<HashMap<(Address, Purpose), Arc<Slot>>>,
+    next: AtomicUsize,
+}
+
+/// The place of one connection.
+#[derive(Debug)]
+struct Slot {
+    current: Mutex<Option<Connection>>,
+    /// Held while connecting: who comes meanwhile gets the same connection.
+    connecting: AsyncMutex<Pauses>,
+}
+
+#[derive(Debug)]
+struct Pauses {
+    backoff: Backoff,
+    not_before: Option<Instant>,
+}
+
+impl Pool {
+    pub(super) fn new(settings: Arc<CommonSettings>) -> Self {
+        Self { settings, slots: Mutex::default(), next: AtomicUsize::new(0) }
+    }
+
+    /// The connection of an address and purpose; made if there is none, after the pause that an earlier failure asks for.
+    pub(super) async fn get(
+        &self,
+        address: &Address,
+        purpose: Purpose,
+    ) -> Result<Connection, Error> {
+        let slot = self.slot(address, purpose);
+        if let Some(connection) = slot.open() {
+            return Ok(connection);
+        }
+        let mut pauses = slot.connecting.lock().await;
+        if let Some(connection) = slot.open() {
+            return Ok(connection);
+        }
+        if let Some(time) = pauses.not_before {
+            tokio::time::sleep_until(time).await;
+        }
+        match Connection::open(address, &self.settings).await {
+            Ok(connection) => {
+                pauses.backoff.reset();
+                pauses.not_before = None;
+                *slot.current() = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                pauses.not_before = Some(Instant::now() + pauses.backoff.next());
+                tracing::debug!(broker = %address, %error, "cannot connect");
+                Err(error)
+            }
+        }
+    }
+
+    /// A connection to any of these, or to a bootstrap server. An open one is taken first; then all are tried in turn, each
+    /// call beginning with another.
+    pub(super) async fn any(&self, known: &[Address]) -> Result<Connection, Error> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let in_turn = |list: &[Address]| -> Vec<Address> {
+            let mut list = list.to_vec();
+            let length = list.len().max(1);
+            list.rotate_left(start % length);
+            list
+        };
+        let mut candidates = in_turn(known);
+        let bootstrap = in_turn(&self.settings.bootstrap_servers);
+        candidates.extend(bootstrap.into_iter().filter(|address| !known.contains(address)));
+        for address in &candidates {
+            let open = self.slot(address, Purpose::Requests).open();
+            if let Some(connection) = open {
+                return Ok(connection);
+            }
+        }
+        let mut last = None;
+        for address in &candidates {
+            match self.get(address, Purpose::Requests).await {
+                Ok(connection) => return Ok(connection),
+                // Another broker will not like us better.
+                Err(error) if error.kind() == ErrorKind::Authentication => return Err(error),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::new(ErrorKind::Config, "bootstrap.servers is empty")))
+    }
+
+    fn slot(&self, address: &Address, purpose: Purpose) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entry((address.clone(), purpose)).or_insert_with(|| {
+            let (first, limit) =
+                (self.settings.reconnect_backoff, self.settings.reconnect_backoff_max);
+            Arc::new(Slot {
+                current: Mutex::default(),
+                connecting: AsyncMutex::new(Pauses {
+                    backoff: Backoff::new(first, limit),
+                    not_before: None,
+                }),
+            })
+        });
+        Arc::clone(slot)
+    }
+}
+
+impl Slot {
+    fn current(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection, if it is usable.
+    fn open(&self) -> Option<Connection> {
+        let mut current = self.current();
+        if current.as_ref().is_some_and(Connection::is_closed) {
+            *current = None;
+        }
+        current.clone()
+    }
+}

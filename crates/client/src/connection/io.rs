@@ -1,0 +1,254 @@
+//! The task of a connection: writes the frames that come in, reads answers, hands each to who asked.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter},
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{Frame, Shared, transport::Stream};
+use crate::{
+    Error, ErrorKind,
+    settings::{Address, CommonSettings},
+};
+
+/// Small frames are gathered up to so many bytes; larger pieces are written as they are.
+const WRITE_BUFFER_BYTES: usize = 16 << 10;
+/// So much is read at once at least.
+const READ_AHEAD_BYTES: usize = 16 << 10;
+/// So much room is made for a frame before any of it has arrived; more only as it does.
+const TRUSTED_BYTES: usize = 1 << 20;
+
+/// What a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    max_frame_bytes: usize,
+    max_idle: Duration,
+}
+
+/// Who waits for answers, in the order of the requests.
+#[derive(Debug, Default)]
+struct Waiting(Mutex<VecDeque<Waiter>>);
+
+/// A correlation id, and where its answer goes.
+type Waiter = (i32, oneshot::Sender<Result<Bytes, Error>>);
+
+impl Limits {
+    pub(super) fn of(settings: &CommonSettings) -> Self {
+        Self {
+            max_frame_bytes: settings.receive_message_max_bytes,
+            max_idle: settings.connections_max_idle,
+        }
+    }
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs until the connection ends, then tells everybody who waits.
+pub(super) async fn run(
+    stream: Stream,
+    mut queue: mpsc::UnboundedReceiver<Frame>,
+    shared: Arc<Shared>,
+    limits: Limits,
+) {
+    let waiting = Waiting::default();
+    let end = match stream {
+        Stream::Plain(mut stream) => {
+            let (read, write) = stream.split();
+            exchange(read, write, &mut queue, &waiting, &shared, limits).await
+        }
+    };
+    tracing::debug!(broker = %shared.address, reason = %end, "connection ended");
+    shared.end(end);
+    queue.close();
+    let why = shared.why();
+    for (_, answer) in waiting.lock().drain(..) {
+        // Who gave up waiting does not hear it.
+        let _ = answer.send(Err(why.clone()));
+    }
+    while let Some(frame) = queue.recv().await {
+        if let Some(answer) = frame.answer {
+            let _ = answer.send(Err(why.clone()));
+        }
+    }
+}
+
+/// Both directions at once, until one of them ends.
+async fn exchange(
+    read: impl AsyncRead + Unpin,
+    write: impl AsyncWrite + Unpin,
+    queue: &mut mpsc::UnboundedReceiver<Frame>,
+    waiting: &Waiting,
+    shared: &Shared,
+    limits: Limits,
+) -> Error {
+    tokio::select! {
+        end = write_frames(write, queue, waiting, &shared.address, limits.max_idle) => end,
+        end = read_answers(read, waiting, &shared.address, limits.max_frame_bytes) => end,
+        () = shared.close.notified() => shared.why(),
+    }
+}
+
+async fn write_frames(
+    write: impl AsyncWrite + Unpin,
+    queue: &mut mpsc::UnboundedReceiver<Frame>,
+    waiting: &Waiting,
+    address: &Address,
+    max_idle: Duration,
+) -> Error {
+    let mut write = BufWriter::with_capacity(WRITE_BUFFER_BYTES, write);
+    let idle = tokio::time::sleep(max_idle);
+    tokio::pin!(idle);
+    let mut last_used = Instant::now();
+    loop {
+        let frame = match queue.try_recv() {
+            Ok(frame) => frame,
+            Err(_) => {
+                if let Err(error) = write.flush().await {
+                    return cannot_write(address, &error);
+                }
+                tokio::select! {
+                    frame = queue.recv() => match frame {
+                        Some(frame) => frame,
+                        None => {
+                            // Nobody has the connection any more. What cannot be shut down is dropped.
+                            let _ = write.shutdown().await;
+                            return Error::new(ErrorKind::Closed, format!("the connection to {address} was closed"));
+                        }
+                    },
+                    () = &mut idle => {
+                        if waiting.lock().is_empty() && last_used.elapsed() >= max_idle {
+                            return Error::new(
+                                ErrorKind::Disconnected,
+                                format!("the connection to {address} was closed after {max_idle:?} without use"),
+                            );
+                        }
+                        idle.as_mut().reset((last_used + max_idle).max(Instant::now() + max_idle / 10));
+                        continue;
+                    }
+                }
+            }
+        };
+        last_used = Instant::now();
+        if let Some(answer) = frame.answer {
+            // Before the first byte leaves: the answer may be quick.
+            waiting.lock().push_back((frame.correlation_id, answer));
+        }
+        for piece in &frame.pieces {
+            if let Err(error) = write.write_all(piece).await {
+                return cannot_write(address, &error);
+            }
+        }
+    }
+}
+
+async fn read_answers(
+    mut read: impl AsyncRead + Unpin,
+    waiting: &Waiting,
+    address: &Address,
+    max_frame_bytes: usize,
+) -> Error {
+    let mut input = BytesMut::with_capacity(READ_AHEAD_BYTES);
+    loop {
+        let frame = match read_frame(&mut read, &mut input, address, max_frame_bytes).await {
+            Ok(frame) => frame,
+            Err(error) => return error,
+        };
+        let Some(id) = frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id)) else {
+            return Error::new(
+                ErrorKind::Protocol,
+                format!("{address} sent an answer without a header"),
+            );
+        };
+        let front = waiting.lock().pop_front();
+        match front {
+            Some((expected, answer)) if expected == id => {
+                // Who gave up waiting does not get it.
+                let _ = answer.send(Ok(frame));
+            }
+            front => {
+                let expected = front.as_ref().map_or("none".to_owned(), |(id, _)| id.to_string());
+                let error = Error::new(
+                    ErrorKind::Protocol,
+                    format!("{address} answered correlation id {id}; expected was {expected}"),
+                );
+                if let Some((_, answer)) = front {
+                    let _ = answer.send(Err(error.clone()));
+                }
+                return error;
+            }
+        }
+    }
+}
+
+/// The next frame, without its length.
+pub(super) async fn read_frame(
+    read: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+    address: &Address,
+    max_frame_bytes: usize,
+) -> Result<Bytes, Error> {
+    fill(read, input, 4, address).await?;
+    let mut length = [0; 4];
+    length.copy_from_slice(&input.split_to(4));
+    let length = i32::from_be_bytes(length);
+    let Some(length) = usize::try_from(length).ok().filter(|length| *length <= max_frame_bytes)
+    else {
+        return Err(Error::new(
+            ErrorKind::Protocol,
+            format!("{address} announces an answer of {length} bytes; at most {max_frame_bytes} are taken"),
+        )
+        .with_advice(
+            "If this is a Kafka listener, check that security.protocol fits it, or raise receive.message.max.bytes.",
+        ));
+    };
+    fill(read, input, length, address).await?;
+    Ok(input.split_to(length).freeze())
+}
+
+/// Reads until `wanted` bytes are there.
+async fn fill(
+    read: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+    wanted: usize,
+    address: &Address,
+) -> Result<(), Error> {
+    while input.len() < wanted {
+        let missing = wanted - input.len();
+        let room = missing.min(TRUSTED_BYTES.max(input.len())).max(READ_AHEAD_BYTES);
+        if input.capacity() - input.len() < room.min(missing) {
+            input.reserve(room);
+        }
+        match read.read_buf(input).await {
+            Ok(0) => {
+                return Err(Error::new(
+                    ErrorKind::Disconnected,
+                    format!("{address} closed the connection"),
+                ));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                return Err(Error::new(
+                    ErrorKind::Disconnected,
+                    format!("the connection to {address} failed: {error}"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn cannot_write(address: &Address, error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Disconnected, format!("{address} takes no more requests: {error}"))
+}

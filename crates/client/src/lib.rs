@@ -1,0 +1,23 @@
+//! A client for Kafka clusters: any Apache Kafka from 2.1 on, and Kavka.
+//!
+//! * [`Error`]: what went wrong, whether trying again can help, and what to do.
+//! * [`settings`]: every setting by the name Kafka gives it, with Kafka's defaults.
+//! * [`Admin`]: looks at a cluster and changes it.
+//! * `cluster`: what is known of the cluster (brokers, topics, leaders), and a connection to each broker for each purpose.
+//! * `connection`: one connection: pipelined requests, negotiated versions, deadlines.
+//!
+//! It needs a tokio runtime with time and I/O enabled. Nothing here blocks a thread, and dropping anything never waits.
+
+// The consumer and the producer use the rest of the cluster.
+#![allow(dead_code)]
+
+mod admin;
+mod cluster;
+mod connection;
+mod error;
+pub mod settings;
+
+pub use self::{
+    admin::{Admin, AdminBuilder, Broker, ClusterDescription},
+    error::{Error, ErrorKind},
+};
