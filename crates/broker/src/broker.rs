@@ -3,12 +3,9 @@
 use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, thread};
 
 use bytestring::ByteString;
-use kavka_log::{LogError, LogStore, SegmentStore, StoreOptions, SyncPolicy};
+use kavka_log::{LogError, LogStore, OnFatal, SegmentStore, StoreOptions, SyncPolicy};
 use kavka_meta::{ClusterMeta, EmbeddedMeta, MetaError, os_random};
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-};
+use tokio::{sync::watch, task::JoinSet};
 use tracing::{error, info};
 
 use crate::{
@@ -57,14 +54,24 @@ pub(crate) struct Advertised {
     pub(crate) port: u16,
 }
 
-/// A broker that serves.
+/// What a broker gets from the program around it, besides its settings.
+#[derive(Default)]
+pub struct StartOptions {
+    /// Is told that a sync failed, once. Nobody knows then what is on the disk, and nothing is acknowledged any more, so the
+    /// broker has to end: without this the process does, at once.
+    pub on_disk_failure: Option<OnFatal>,
+}
+
+/// A broker that serves. Dropping it ends it as a crash would, as soon as the runtime gets to it; [`stop`](Self::stop) is the
+/// clean way.
 pub struct RunningBroker {
-    broker: Arc<Broker>,
+    pub(crate) broker: Arc<Broker>,
     store: Arc<dyn LogStore>,
     addresses: Vec<SocketAddr>,
     stopping: watch::Sender<bool>,
     serving: JoinSet<()>,
-    background: JoinHandle<()>,
+    /// Ends with the broker.
+    background: JoinSet<()>,
 }
 
 /// Why a broker could not start.
@@ -102,6 +109,17 @@ impl Broker {
     /// # Errors
     /// See [`StartError`]. Nothing is left running.
     pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
+        Self::start_with(config, StartOptions::default()).await
+    }
+
+    /// As [`start`](Self::start), inside a program that wants more than settings: tests, mostly.
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start).
+    pub async fn start_with(
+        config: BrokerConfig,
+        options: StartOptions,
+    ) -> Result<RunningBroker, StartError> {
         let clock = Clock::new();
         let limits = Arc::new(Limits::of(&config.network));
         let budget = Budget::new(limits.budget_bytes);
@@ -120,7 +138,7 @@ impl Broker {
             listeners.push((bound, address));
         }
 
-        let opening = Opening::new(&config);
+        let opening = Opening::new(&config, options.on_disk_failure);
         let (meta, store) = blocking(move || opening.open()).await?;
         let broker_values = config.fixed.clone();
         let node_id = config.node_id;
@@ -147,7 +165,8 @@ impl Broker {
         broker.groups.start(&broker.topics);
 
         let (stopping, stopped) = watch::channel(false);
-        let background = tokio::spawn(maintenance::run(Arc::clone(&broker)));
+        let mut background = JoinSet::new();
+        background.spawn(maintenance::run(Arc::clone(&broker)));
         let dispatcher: Arc<dyn Dispatcher> = Arc::new(Arc::clone(&broker));
         let mut addresses = Vec::new();
         let mut serving = JoinSet::new();
@@ -191,11 +210,16 @@ type Engines = (Arc<dyn ClusterMeta>, Arc<dyn LogStore>);
 struct Opening {
     data_dir: PathBuf,
     options: StoreOptions,
+    on_fatal: OnFatal,
 }
 
 impl Opening {
-    fn new(config: &BrokerConfig) -> Self {
-        Self { data_dir: config.log.data_dir.clone(), options: store_options(config) }
+    fn new(config: &BrokerConfig, on_fatal: Option<OnFatal>) -> Self {
+        Self {
+            data_dir: config.log.data_dir.clone(),
+            options: store_options(config),
+            on_fatal: on_fatal.unwrap_or_else(|| Arc::new(fatal)),
+        }
     }
 
     fn open(self) -> Result<Engines, StartError> {
@@ -206,7 +230,7 @@ impl Opening {
         let (meta, store) = thread::scope(|scope| {
             let logs_dir = data_dir.join(LOGS_DIR);
             let store =
-                scope.spawn(|| SegmentStore::open_dir(logs_dir, self.options, Arc::new(fatal)));
+                scope.spawn(|| SegmentStore::open_dir(logs_dir, self.options, self.on_fatal));
             let meta = EmbeddedMeta::open(&data_dir, os_random());
             (meta, store.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
@@ -224,6 +248,12 @@ fn fatal(error: &LogError) {
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for StartOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartOptions").finish_non_exhaustive()
     }
 }
 
@@ -266,9 +296,8 @@ impl RunningBroker {
                 std::panic::resume_unwind(panic);
             }
         }
-        self.background.abort();
         // Its share in the broker is gone when it has ended, and not before: the data directory could not be opened again.
-        let _ = self.background.await;
+        self.background.shutdown().await;
         let (broker, store) = (self.broker, self.store);
         blocking(move || {
             for topic in broker.topics.all() {

@@ -6,6 +6,7 @@
 //! * [`Broker::start`] opens a data directory and serves; [`RunningBroker::stop`] ends it cleanly.
 //! * `net`: sockets, framing, limits. `dispatch`: headers, versions. `api`: the table of APIs. `handlers`: one file for each.
 //! * `topics`, `partition`, `gate`: numbering, sequence checks, the high watermark and who waits for it.
+//! * `inspect`: what the program around a broker sees of it without a connection.
 //! * `groups`: the shell around the group coordinator.
 
 mod api;
@@ -18,6 +19,7 @@ mod fetch_session;
 mod gate;
 mod groups;
 mod handlers;
+mod inspect;
 mod internal_topics;
 mod leader_epochs;
 mod maintenance;
@@ -28,6 +30,7 @@ mod topic_changes;
 mod topics;
 
 pub use self::{
-    broker::{Broker, RunningBroker, StartError},
+    broker::{Broker, RunningBroker, StartError, StartOptions},
     config::BrokerConfig,
+    inspect::{InspectError, Inspector, PartitionOffsets},
 };

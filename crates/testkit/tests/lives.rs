@@ -1,0 +1,177 @@
+//! Starting, crashing, restarting and ending a broker, and what it keeps.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use kavka_protocol::ErrorCode;
+use kavka_testkit::{
+    Error, GroupCondition, Storage, TestBroker,
+    raw::{RawClient, batch},
+};
+
+use common::{commit, join};
+
+const LONG: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(20);
+
+#[tokio::test]
+async fn a_broker_serves_its_topics_as_soon_as_it_is_started() {
+    let broker = TestBroker::builder().topic("orders", 3).topic("bills", 1).start().await;
+    assert_eq!(broker.end_offsets("orders").unwrap(), [0, 0, 0]);
+    let mut client = RawClient::connect(broker.addr()).await;
+    let topic_id = client.topic_id("orders").await;
+    assert_eq!(client.produce(topic_id, 1, batch(&["a", "b"])).await.error_code, ErrorCode::None);
+    assert_eq!(broker.wait_for_records("orders", 2, LONG).await.unwrap(), [0, 2, 0]);
+    assert_eq!(client.fetch_values(topic_id, 1, 0).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_topic_created_later_has_its_configs() {
+    let broker = TestBroker::start().await;
+    let configs = [("cleanup.policy", "compact")];
+    let id = broker.create_topic_with("state", 2, &configs).await.unwrap();
+    assert_eq!(RawClient::connect(broker.addr()).await.topic_id("state").await, id);
+    let again = broker.create_topic("state", 2).await.unwrap_err();
+    assert!(again.to_string().contains("state"), "{again}");
+    let wrong = broker.create_topic_with("x", 1, &[("cleanup.policy", "burn")]).await.unwrap_err();
+    assert!(wrong.to_string().contains("cleanup.policy"), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_topic_that_was_not_made_is_not_made_by_asking() {
+    let broker = TestBroker::start().await;
+    RawClient::connect(broker.addr()).await.topic_id("misspelt").await;
+    let missing = broker.end_offsets("misspelt").unwrap_err();
+    assert_eq!(missing.to_string(), "topic misspelt does not exist");
+
+    let broker = TestBroker::builder().auto_create_topics(true).start().await;
+    RawClient::connect(broker.addr()).await.topic_id("wanted").await;
+    assert_eq!(broker.end_offsets("wanted").unwrap(), [0]);
+}
+
+#[tokio::test]
+async fn properties_go_by_their_kafka_names() {
+    let broker = TestBroker::builder().property("group.max.size", 1).start().await;
+    let mut client = RawClient::connect(broker.addr()).await;
+    join(&mut client, "g").await;
+    let mut second = RawClient::connect(broker.addr()).await;
+    second.find_coordinator("g").await;
+    let refused = second.call(common::join_request("g", "")).await;
+    assert_eq!(refused.error_code, ErrorCode::GroupMaxSizeReached);
+
+    let unknown = TestBroker::builder().property("group.max.sise", 1).try_start().await;
+    assert!(unknown.unwrap_err().to_string().contains("group.max.size"));
+    let reserved = TestBroker::builder().property("log.dirs", "/tmp/x").try_start().await;
+    assert!(matches!(reserved.unwrap_err(), Error::Reserved { .. }));
+}
+
+#[tokio::test]
+async fn a_group_is_waited_for_and_told_if_it_does_not_come() {
+    let broker = TestBroker::builder().topic("orders", 1).start().await;
+    let stable = GroupCondition::stable().with_members(1);
+    let absent = broker.wait_for_group("g", stable, SHORT).await.unwrap_err();
+    assert_eq!(
+        absent.to_string(),
+        "group g was not Stable with 1 member within 20ms: it is not there"
+    );
+
+    let (mut first, mut second) =
+        (RawClient::connect(broker.addr()).await, RawClient::connect(broker.addr()).await);
+    let member = join(&mut first, "g").await;
+    let group = broker.wait_for_group("g", stable, LONG).await.unwrap();
+    assert_eq!(group.members[0].id, *member.member_id);
+    assert_eq!(group.members[0].client_id, "raw");
+
+    // The second joins, and nobody answers for the first: the group waits for it.
+    second.find_coordinator("g").await;
+    let required = second.call(common::join_request("g", "")).await;
+    second.send(&common::join_request("g", &required.member_id), 9).await;
+    let rebalancing = GroupCondition::members(2);
+    broker.wait_for_group("g", rebalancing, LONG).await.unwrap();
+    let both = GroupCondition::stable().with_members(2);
+    let error = broker.wait_for_group("g", both, SHORT).await.unwrap_err().to_string();
+    assert!(error.contains("it is PreparingRebalance with 2 members: "), "{error}");
+}
+
+async fn what_was_acknowledged_survives(storage: Storage) {
+    let broker = TestBroker::builder().storage(storage).topic("orders", 2).start().await;
+    let address = broker.addr();
+    let mut client = RawClient::connect(address).await;
+    let topic_id = client.topic_id("orders").await;
+    client.produce(topic_id, 1, batch(&["a", "b", "c"])).await;
+    let member = join(&mut client, "g").await;
+    assert_eq!(commit(&mut client, &member, "g", topic_id, 1, 2).await, ErrorCode::None);
+
+    for life in 0..3 {
+        match life {
+            0 | 1 => broker.crash().await,
+            _ => broker.stop().await.unwrap(),
+        }
+        assert!(!broker.is_running());
+        assert!(matches!(broker.end_offsets("orders"), Err(Error::Down)));
+        assert!(matches!(broker.committed("g").await, Err(Error::Down)));
+        assert!(client.receive_frame().await.is_none(), "connections end with the broker");
+        let refused = tokio::net::TcpStream::connect(address).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+
+        broker.restart().await.unwrap();
+        assert_eq!(broker.addr(), address);
+        assert_eq!(broker.end_offsets("orders").unwrap(), [0, 3]);
+        let stable = GroupCondition::stable().with_members(1);
+        broker.wait_for_group("g", stable, LONG).await.unwrap();
+        let committed = broker.committed("g").await.unwrap();
+        assert_eq!(committed, [(("orders".to_owned(), 1), 2)].into());
+        client = RawClient::connect(address).await;
+        assert_eq!(client.fetch_values(topic_id, 1, 0).await, ["a", "b", "c"]);
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_crash_in_memory() {
+    what_was_acknowledged_survives(Storage::Memory).await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_crash_on_disk() {
+    what_was_acknowledged_survives(Storage::Disk).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_runs_is_restarted_cleanly() {
+    let broker = TestBroker::builder().topic("orders", 1).start().await;
+    broker.restart().await.unwrap();
+    assert_eq!(broker.end_offsets("orders").unwrap(), [0]);
+}
+
+#[test]
+fn a_broker_works_without_the_tests_runtime() {
+    // No timer, no I/O driver, and a thread that is blocked while the broker works.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let broker = TestBroker::builder().topic("orders", 1).start().await;
+        let error = broker.wait_for_records("orders", 1, SHORT).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "orders did not have 1 records within 20ms: it has 0, its partitions end at [0]"
+        );
+        broker.crash().await;
+        broker.restart().await.unwrap();
+    });
+}
+
+#[tokio::test]
+async fn a_dropped_broker_ends_quickly_and_leaves_nothing() {
+    let broker = TestBroker::builder().topic("orders", 1).start().await;
+    let mut client = RawClient::connect(broker.addr()).await;
+    let topic_id = client.topic_id("orders").await;
+    client.produce(topic_id, 0, batch(&["a"])).await;
+    let dir = broker.data_dir().unwrap().to_owned();
+    assert!(dir.is_dir());
+    let start = Instant::now();
+    drop(broker);
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(!dir.exists());
+    assert!(client.receive_frame().await.is_none());
+}
