@@ -17,6 +17,10 @@ mod connection;
 mod error;
 pub mod settings;
 
+pub use bytestring::ByteString;
+pub use kavka_member::{IsolationLevel, TopicPartition};
+pub use kavka_protocol::{ErrorCode, Uuid};
+
 pub use self::{
     admin::{Admin, AdminBuilder, Broker, ClusterDescription},
     error::{Error, ErrorKind},
