@@ -16,6 +16,7 @@ use crate::{
     fetch_session::FetchSessions,
     gate::Gate,
     groups::Groups,
+    intercept::Interceptor,
     maintenance,
     net::{Limits, Listener, budget::Budget},
     partition::blocking,
@@ -40,6 +41,8 @@ pub struct Broker {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) budget: Budget,
     pub(crate) authorizer: Box<dyn Authorizer>,
+    /// What comes between requests and their handlers; nothing in production.
+    pub(crate) interceptor: Option<Arc<dyn Interceptor>>,
     /// Rises to 1 when the broker stops: parked requests end.
     pub(crate) stopping: Gate,
     /// What clients of each listener are told to connect to.
@@ -60,6 +63,8 @@ pub struct StartOptions {
     /// Is told that a sync failed, once. Nobody knows then what is on the disk, and nothing is acknowledged any more, so the
     /// broker has to end: without this the process does, at once.
     pub on_disk_failure: Option<OnFatal>,
+    /// Comes between requests and their handlers. For tests.
+    pub interceptor: Option<Arc<dyn Interceptor>>,
 }
 
 /// A broker that serves. Dropping it ends it as a crash would, as soon as the runtime gets to it; [`stop`](Self::stop) is the
@@ -154,6 +159,7 @@ impl Broker {
             advertised,
             stopping: Gate::new(0),
             authorizer: Box::new(AllowAll),
+            interceptor: options.interceptor,
             config,
             clock,
             meta,

@@ -16,6 +16,7 @@ use tracing::error;
 use crate::{
     api::{self, Api},
     broker::{Advertised, Broker},
+    intercept::{self, Subject, Verdict},
     net::{Answer, CloseReason, budget::Charge},
 };
 
@@ -153,10 +154,10 @@ fn open(broker: &Arc<Broker>, peer: Peer, frame: Bytes) -> Result<Opened, Answer
 /// Decodes the request, runs its handler, encodes what it returned.
 pub(crate) fn run<R, F, T>(call: Call, handler: fn(Context, R) -> F) -> Handling
 where
-    R: Request + Send + 'static,
+    R: Subject + Send + 'static,
     R::Response: Send,
     F: Future<Output = T> + Send + 'static,
-    T: Into<Reply<R::Response>>,
+    T: Into<Reply<R::Response>> + 'static,
 {
     let Call { context, correlation_id, mut body } = call;
     let (api, version) = (context.api, context.version);
@@ -168,6 +169,36 @@ where
         }
     };
     drop(body);
+    if let Some(interceptor) = &context.broker.interceptor {
+        let verdict = intercept::ask(&**interceptor, &context, &request);
+        if let Verdict::Fail(error) = verdict
+            && let Some(refused) = request.refused(error, version)
+        {
+            let answer = encode(api, version, correlation_id, &refused, None);
+            return Box::pin(std::future::ready(answer));
+        }
+        let broker = Arc::clone(&context.broker);
+        return intercept::carry_out(verdict, broker, move || {
+            answer(correlation_id, context, request, handler)
+        });
+    }
+    answer(correlation_id, context, request, handler)
+}
+
+/// Runs the handler, encodes what it returned.
+fn answer<R, F, T>(
+    correlation_id: i32,
+    context: Context,
+    request: R,
+    handler: fn(Context, R) -> F,
+) -> Handling
+where
+    R: Request + 'static,
+    R::Response: Send,
+    F: Future<Output = T> + Send + 'static,
+    T: Into<Reply<R::Response>> + 'static,
+{
+    let (api, version) = (context.api, context.version);
     let handling = handler(context, request);
     Box::pin(async move {
         match handling.await.into() {

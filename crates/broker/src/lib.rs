@@ -7,6 +7,7 @@
 //! * `net`: sockets, framing, limits. `dispatch`: headers, versions. `api`: the table of APIs. `handlers`: one file for each.
 //! * `topics`, `partition`, `gate`: numbering, sequence checks, the high watermark and who waits for it.
 //! * `inspect`: what the program around a broker sees of it without a connection.
+//! * `intercept`: what tests put between requests and handlers.
 //! * `groups`: the shell around the group coordinator.
 
 mod api;
@@ -20,6 +21,7 @@ mod gate;
 mod groups;
 mod handlers;
 mod inspect;
+mod intercept;
 mod internal_topics;
 mod leader_epochs;
 mod maintenance;
@@ -33,4 +35,5 @@ pub use self::{
     broker::{Broker, RunningBroker, StartError, StartOptions},
     config::BrokerConfig,
     inspect::{InspectError, Inspector, PartitionOffsets},
+    intercept::{InterceptedRequest, Interceptor, Verdict, Wait},
 };

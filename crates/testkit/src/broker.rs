@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kavka_broker::{Broker, Inspector, RunningBroker, StartError, StartOptions};
+use kavka_broker::{Broker, Inspector, Interceptor, RunningBroker, StartError, StartOptions};
 use kavka_log::LogError;
 use kavka_meta::MetaError;
 use kavka_protocol::Uuid;
@@ -26,6 +26,7 @@ use crate::{
     Builder, Error,
     builder::{NewTopic, config_map},
     port::Port,
+    rules::Rules,
 };
 
 /// How long the threads of a broker that ends may take to leave what they are in the middle of.
@@ -46,6 +47,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 pub struct TestBroker {
     builder: Builder,
     port: Port,
+    rules: Arc<Rules>,
     /// Before the directory, so that nothing is removed below a broker that runs.
     life: Mutex<Option<Life>>,
     /// One crash, stop or restart at a time.
@@ -79,8 +81,8 @@ impl TestBroker {
         let io = |action| move |source| Error::Io { action, source };
         let port = Port::take().map_err(io("take a port"))?;
         let dir = builder.storage.make().map_err(io("make a temporary directory"))?;
-        let (life, changing) = (Mutex::default(), Default::default());
-        let broker = TestBroker { builder, port, life, changing, dir: Some(dir) };
+        let (rules, life, changing) = Default::default();
+        let broker = TestBroker { builder, port, rules, life, changing, dir: Some(dir) };
         broker.begin().await?;
         if !topics.is_empty() {
             broker.create_topics(topics).await?;
@@ -217,9 +219,10 @@ impl TestBroker {
         // From here on dropping it is in good hands.
         let mut life = Life { broker: None, runtime: Some(runtime) };
         let patience = Instant::now() + PATIENCE;
+        let rules = Arc::clone(&self.rules);
         let start = async move {
             loop {
-                match Broker::start_with(config.clone(), options()).await {
+                match Broker::start_with(config.clone(), options(&rules)).await {
                     // Threads of the life before may still be at work.
                     Err(error) if is_locked(&error) && Instant::now() < patience => {
                         tokio::time::sleep(LOOK_AGAIN).await;
@@ -271,6 +274,10 @@ impl TestBroker {
         let life = self.life();
         let broker = life.as_ref().and_then(|life| life.broker.as_ref()).ok_or(Error::Down)?;
         Ok(broker.inspector())
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     fn life(&self) -> MutexGuard<'_, Option<Life>> {
@@ -328,8 +335,9 @@ impl Drop for TestBroker {
 }
 
 /// What the broker gets from us.
-fn options() -> StartOptions {
+fn options(rules: &Arc<Rules>) -> StartOptions {
     StartOptions {
+        interceptor: Some(Arc::clone(rules) as Arc<dyn Interceptor>),
         // The files may be removed while threads of the broker still end: no reason to take the test's process along.
         on_disk_failure: Some(Arc::new(|_: &LogError| {})),
     }

@@ -67,6 +67,18 @@ pub enum Error {
         /// How long.
         timeout: Duration,
     },
+    /// A rule did not act on as many requests as were waited for.
+    #[error("the rule \"{rule}\" did not hit {wanted} requests within {timeout:?}: it hit {found}")]
+    Hits {
+        /// The rule.
+        rule: String,
+        /// How many were waited for.
+        wanted: u64,
+        /// How many there were.
+        found: u64,
+        /// How long.
+        timeout: Duration,
+    },
     /// A group did not commit what was waited for.
     #[error("group {group} did not commit {wanted} for {topic}-{partition} within {timeout:?}: {}", committed(*.found))]
     Committed {

@@ -41,6 +41,8 @@ impl RawClient {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await;
         let stream = stream.unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        // A request is one write; it must not wait for the answer to the one before.
+        stream.set_nodelay(true).expect("an open connection");
         Self { stream, client_id: "raw".to_owned(), next: 0 }
     }
 

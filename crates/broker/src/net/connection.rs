@@ -65,6 +65,8 @@ pub(crate) enum CloseReason {
     SlowFrame,
     /// Answers that nobody takes.
     SlowReader,
+    /// An [`Interceptor`](crate::Interceptor) said so.
+    Intercepted,
     /// The broker stops.
     Stopping,
 }
@@ -84,6 +86,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Idle(after) => write!(f, "idle for {after:?}"),
             CloseReason::SlowFrame => f.write_str("a request arrives too slowly"),
             CloseReason::SlowReader => f.write_str("answers are not read while memory is short"),
+            CloseReason::Intercepted => f.write_str("a rule of a test says so"),
             CloseReason::Stopping => f.write_str("the broker stops"),
         }
     }
