@@ -52,7 +52,7 @@ async fn sweep<R: Request + Default>(
 async fn every_advertised_version_is_answered_in_its_own_shape() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let response = client.call_version(ApiVersionsRequest::default(), 0).await;
     let mut rows: Vec<_> = response
         .api_keys
@@ -146,7 +146,7 @@ async fn listed(client: &mut Client) -> Vec<(String, usize)> {
 async fn topics_are_created_grown_and_deleted_and_each_mistake_has_its_code() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let cases = vec![
         (topic("good", 3, 1), ErrorCode::None),
         (topic("default", -1, -1), ErrorCode::None),
@@ -223,7 +223,7 @@ async fn topics_are_made_by_asking_for_them_only_where_that_is_allowed() {
         let dir = tempfile::tempdir().unwrap();
         let settings = [("auto.create.topics.enable", setting), ("num.partitions", "2")];
         let broker = start_with(dir.path(), &settings).await;
-        let mut client = Client::connect(&broker).await;
+        let mut client = Client::connect(broker.address()).await;
         for allowed in [false, true] {
             let topic = MetadataRequestTopic { name: Some("asked".into()), ..Default::default() };
             let request = MetadataRequest {
@@ -300,7 +300,7 @@ async fn configs_are_set_taken_back_and_kept_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let settings = [("log.retention.ms", "70000")];
     let broker = start_with(dir.path(), &settings).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.create_topic("t", 1).await;
     let name = "retention.ms";
     assert_eq!(config(&mut client, "t", name).await, ("70000".into(), OF_FILE));
@@ -329,7 +329,7 @@ async fn configs_are_set_taken_back_and_kept_over_a_restart() {
     broker.stop().await.unwrap();
 
     let broker = start_with(dir.path(), &settings).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     assert_eq!(config(&mut client, "t", name).await, ("5000".into(), OF_TOPIC));
     assert_eq!(alter(&mut client, "t", false, &[(name, DELETE, None)]).await, ErrorCode::None);
     assert_eq!(config(&mut client, "t", name).await, ("70000".into(), OF_FILE));
@@ -358,7 +358,7 @@ async fn the_broker_describes_itself() {
     let dir = tempfile::tempdir().unwrap();
     let settings = [("node.id", "7"), ("group.max.size", "77")];
     let broker = start_with(dir.path(), &settings).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let result = describe(&mut client, BROKER, "7").await;
     let row = result.configs.iter().find(|row| &*row.name == "group.max.size").unwrap();
     assert_eq!(row.value.as_deref(), Some("77"));
@@ -379,7 +379,7 @@ async fn the_broker_describes_itself() {
 async fn deleted_records_are_gone_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let id = client.create_topic("t", 1).await;
     for value in ["a", "b", "c"] {
         client.produce(id, 0, batch(&[value])).await;
@@ -400,7 +400,7 @@ async fn deleted_records_are_gone_for_good() {
     broker.stop().await.unwrap();
 
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let response = client.call(fetch_request(id, 0, 1)).await;
     let row = &response.responses[0].partitions[0];
     assert_eq!(row.error_code, ErrorCode::OffsetOutOfRange);
@@ -419,7 +419,7 @@ async fn deleted_records_are_gone_for_good() {
 async fn partitions_are_described_page_by_page() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.create_topic("a", 3).await;
     client.create_topic("b", 2).await;
     let mut cursor = None;

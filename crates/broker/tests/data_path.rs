@@ -20,7 +20,7 @@ use kavka_protocol::{
 async fn what_was_produced_is_fetched_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 2).await;
     assert_eq!(client.produce(topic, 0, batch(&["a", "b"])).await.base_offset, 0);
     assert_eq!(client.produce(topic, 0, batch(&["c"])).await.base_offset, 2);
@@ -30,7 +30,7 @@ async fn what_was_produced_is_fetched_also_after_a_restart() {
     broker.stop().await.unwrap();
 
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     assert_eq!(client.topic_id("t").await, topic, "the same topic");
     assert_eq!(client.fetch_values(topic, 0, 0).await, ["a", "b", "c"]);
     assert_eq!(client.produce(topic, 0, batch(&["d"])).await.base_offset, 3);
@@ -41,7 +41,7 @@ async fn what_was_produced_is_fetched_also_after_a_restart() {
 async fn what_was_acknowledged_is_durable_and_visible_also_with_acks_1() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     for offset in 0..20 {
         let acks = if offset % 2 == 0 { 1 } else { -1 };
@@ -58,7 +58,7 @@ async fn what_was_acknowledged_is_durable_and_visible_also_with_acks_1() {
 async fn every_codec_is_stored_as_it_came() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     let mut expected = Vec::new();
     for codec in Compression::ALL {
@@ -78,8 +78,8 @@ async fn every_codec_is_stored_as_it_came() {
 async fn a_parked_fetch_wakes_on_an_append_and_not_before_min_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut producer = Client::connect(&broker).await;
-    let mut consumer = Client::connect(&broker).await;
+    let mut producer = Client::connect(broker.address()).await;
+    let mut consumer = Client::connect(broker.address()).await;
     let topic = producer.create_topic("t", 1).await;
     let one = batch(&["x"]);
     let request = FetchRequest {
@@ -104,7 +104,7 @@ async fn a_parked_fetch_wakes_on_an_append_and_not_before_min_bytes() {
 async fn a_fetch_with_nothing_to_read_waits_its_time() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     let began = Instant::now();
     let request = FetchRequest { max_wait_ms: 300, ..fetch_request(topic, 0, 0) };
@@ -118,7 +118,7 @@ async fn a_fetch_with_nothing_to_read_waits_its_time() {
 async fn a_fetch_of_nothing_but_unknown_topics_is_answered_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let unknown = kavka_protocol::Uuid::from_bytes([7; 16]);
     let began = Instant::now();
     let request = FetchRequest { max_wait_ms: 15_000, ..fetch_request(unknown, 0, 0) };
@@ -139,7 +139,7 @@ async fn a_fetch_of_nothing_but_unknown_topics_is_answered_at_once() {
 async fn a_batch_larger_than_the_limits_is_returned_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 2).await;
     let large = "y".repeat(10_000);
     for partition in 0..2 {
@@ -159,7 +159,7 @@ async fn a_batch_larger_than_the_limits_is_returned_all_the_same() {
 async fn a_session_serves_every_partition_in_turn() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 3).await;
     for partition in 0..3 {
         client.produce(topic, partition, batch(&["z"])).await;
@@ -200,7 +200,7 @@ async fn a_session_serves_every_partition_in_turn() {
 async fn a_retry_of_an_idempotent_producer_is_answered_and_not_appended_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     let producer =
         client.call(InitProducerIdRequest { transactional_id: None, ..Default::default() }).await;
@@ -219,7 +219,7 @@ async fn a_retry_of_an_idempotent_producer_is_answered_and_not_appended_also_aft
     broker.stop().await.unwrap();
 
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     assert_eq!(client.produce(topic, 0, sequence(2)).await.base_offset, 2);
     assert_eq!(client.produce(topic, 0, sequence(3)).await.base_offset, 3);
     assert_eq!(client.fetch_values(topic, 0, 0).await, ["0", "1", "2", "3"]);
@@ -235,7 +235,7 @@ async fn what_a_start_had_to_read_again_is_saved_by_the_next_clean_stop() {
         names.filter(|name| name.ends_with(".ksnapshot")).collect::<Vec<_>>()
     };
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.create_topic("orders", 1).await;
     let topic_id = client.topic_id("orders").await;
     client.call(produce_request(topic_id, 0, batch(&["a", "b"]))).await;
@@ -253,7 +253,7 @@ async fn what_a_start_had_to_read_again_is_saved_by_the_next_clean_stop() {
 async fn requests_are_understood_however_their_bytes_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.create_topic("orders", 1).await;
     let topic_id = client.topic_id("orders").await;
     // Larger than what one read takes at first, between small ones.
@@ -279,7 +279,7 @@ async fn requests_are_understood_however_their_bytes_are_cut() {
         // The first few hundred bytes in small pieces, the rest in large ones.
         let (head, rest) = all.split_at(400);
         for bytes in head.chunks(piece).chain(rest.chunks(piece.max(1_000))) {
-            client.send_raw(bytes).await;
+            client.send_bytes(bytes).await;
             tokio::task::yield_now().await;
         }
         for id in 0..5 {
@@ -297,7 +297,7 @@ async fn requests_are_understood_however_their_bytes_are_cut() {
 async fn damaged_batches_are_refused_and_the_connection_lives() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     let good = batch(&["v"]);
     let mut flipped = good.to_vec();
@@ -320,7 +320,7 @@ async fn damaged_batches_are_refused_and_the_connection_lives() {
 async fn answers_leave_in_order_while_a_long_poll_is_parked() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     let wait = FetchRequest { max_wait_ms: 10_000, ..fetch_request(topic, 0, 0) };
     let fetch = client.send(&wait, 18).await;
@@ -337,7 +337,7 @@ async fn answers_leave_in_order_while_a_long_poll_is_parked() {
 async fn a_version_of_api_versions_that_is_too_new_is_answered_in_version_0() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     // Header v2: key 18, version 99, correlation id 7, null client id, no tags.
     client.send_frame(&[0, 18, 0, 99, 0, 0, 0, 7, 255, 255, 0]).await;
     let frame = client.receive_frame().await.unwrap();
@@ -352,7 +352,7 @@ async fn a_version_of_api_versions_that_is_too_new_is_answered_in_version_0() {
 async fn garbage_closes_its_connection_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut good = Client::connect(&broker).await;
+    let mut good = Client::connect(broker.address()).await;
     let topic = good.create_topic("t", 1).await;
     let frames: [&[u8]; 6] = [
         &[],
@@ -363,13 +363,13 @@ async fn garbage_closes_its_connection_and_no_other() {
         &[255; 64],
     ];
     for frame in frames {
-        let mut bad = Client::connect(&broker).await;
+        let mut bad = Client::connect(broker.address()).await;
         bad.send_frame(frame).await;
         assert_eq!(bad.receive_frame().await, None, "{frame:?}");
     }
     for size in [i32::MAX, -1, i32::MIN] {
-        let mut bad = Client::connect(&broker).await;
-        bad.send_raw(&size.to_be_bytes()).await;
+        let mut bad = Client::connect(broker.address()).await;
+        bad.send_bytes(&size.to_be_bytes()).await;
         assert_eq!(bad.receive_frame().await, None, "size {size}");
     }
     assert_eq!(good.produce(topic, 0, batch(&["v"])).await.base_offset, 0);
@@ -380,7 +380,7 @@ async fn garbage_closes_its_connection_and_no_other() {
 async fn offsets_are_found_by_time() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     let start_ms = now_ms() - 10_000;
     for i in 0..5 {

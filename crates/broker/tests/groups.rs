@@ -18,7 +18,8 @@ use kavka_protocol::{
 async fn two_members_share_and_one_takes_over_when_the_other_leaves() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let (mut one, mut two) = (Client::connect(&broker).await, Client::connect(&broker).await);
+    let (mut one, mut two) =
+        (Client::connect(broker.address()).await, Client::connect(broker.address()).await);
     one.find_coordinator("g").await;
 
     let first = join_new(&mut one, "g").await;
@@ -60,7 +61,7 @@ async fn two_members_share_and_one_takes_over_when_the_other_leaves() {
 async fn a_stable_group_stays_stable_over_a_restart_and_its_commits_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     client.find_coordinator("g").await;
     let member = join_new(&mut client, "g").await;
@@ -71,7 +72,7 @@ async fn a_stable_group_stays_stable_over_a_restart_and_its_commits_are_there() 
     broker.stop().await.unwrap();
 
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::None, "no rebalance");
     assert_eq!(sync(&mut client, "g", &member, &[]).await.assignment, "all");
     assert_eq!(committed(&mut client, "g", topic).await, (42, "note".to_owned()));
@@ -87,7 +88,7 @@ async fn a_stable_group_stays_stable_over_a_restart_and_its_commits_are_there() 
 async fn a_silent_member_is_removed_after_its_session_timeout() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), &[("group.min.session.timeout.ms", "100")]).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.find_coordinator("g").await;
     let short =
         |member: &ByteString| JoinGroupRequest { session_timeout_ms: 200, ..join("g", member) };
@@ -106,7 +107,7 @@ async fn a_silent_member_is_removed_after_its_session_timeout() {
 async fn a_consumer_without_a_group_membership_commits_and_a_stranger_to_a_group_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     client.find_coordinator("simple").await;
     assert_eq!(commit(&mut client, "simple", None, topic, 7).await, ErrorCode::None);
@@ -129,7 +130,7 @@ async fn a_consumer_without_a_group_membership_commits_and_a_stranger_to_a_group
 async fn parked_joins_are_answered_when_the_broker_stops() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), &[("group.initial.rebalance.delay.ms", "60000")]).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.find_coordinator("g").await;
     let given = client.call(join("g", &ByteString::new())).await;
     let id = client.send(&join("g", &given.member_id), 9).await;
@@ -151,7 +152,7 @@ async fn limits_of_groups_come_from_the_settings() {
         ("kavka.group.max.metadata.bytes", "100"),
     ];
     let broker = start_with(dir.path(), &settings).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.find_coordinator("g").await;
     for (session_timeout_ms, code) in [
         (6_999, ErrorCode::InvalidSessionTimeout),
@@ -178,7 +179,7 @@ async fn rolling_restart_of_static_members_is_no_rebalance() {
     let broker = start_with(dir.path(), &[("group.initial.rebalance.delay.ms", "300")]).await;
     let mut clients = Vec::new();
     for _ in 0..5 {
-        clients.push(Client::connect(&broker).await);
+        clients.push(Client::connect(broker.address()).await);
     }
     clients[0].find_coordinator("g").await;
     let names: Vec<String> = (0..5).map(|n| format!("worker-{n}")).collect();
@@ -202,7 +203,7 @@ async fn rolling_restart_of_static_members_is_no_rebalance() {
     let shares: Vec<String> = (0..5).map(|n| n.to_string()).collect();
 
     for (restarts, name) in names.iter().enumerate() {
-        clients[restarts] = Client::connect(&broker).await;
+        clients[restarts] = Client::connect(broker.address()).await;
         let back = clients[restarts].call(join_as("g", name, &ByteString::new())).await;
         assert_eq!((back.error_code, back.generation_id), (ErrorCode::None, 1));
         assert_eq!(back.skip_assignment, restarts == leader);
@@ -223,7 +224,8 @@ async fn rolling_restart_of_static_members_is_no_rebalance() {
 async fn cooperative_rebalance_moves_partitions_in_two_rounds_and_stops_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let (mut one, mut two) = (Client::connect(&broker).await, Client::connect(&broker).await);
+    let (mut one, mut two) =
+        (Client::connect(broker.address()).await, Client::connect(broker.address()).await);
     let topic = one.create_topic("t", 1).await;
     let mut first = stable_group(&mut one, "g").await;
 
@@ -256,7 +258,7 @@ async fn cooperative_rebalance_moves_partitions_in_two_rounds_and_stops_nobody()
 async fn groups_of_any_protocol_type_are_coordinated() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.find_coordinator("connect-cluster").await;
     let protocol = |name: &str| JoinGroupRequestProtocol {
         name: name.into(),
@@ -311,7 +313,8 @@ async fn describe_members(client: &mut Client) -> Vec<ByteString> {
 async fn client_of_an_old_version_that_goes_away_before_its_answer_leaves_no_member() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let (mut one, mut two) = (Client::connect(&broker).await, Client::connect(&broker).await);
+    let (mut one, mut two) =
+        (Client::connect(broker.address()).await, Client::connect(broker.address()).await);
     let first = stable_group(&mut one, "g").await;
     let old = JoinGroupRequest { rebalance_timeout_ms: -1, ..join("g", &ByteString::new()) };
     two.send(&old, 0).await;
@@ -319,7 +322,7 @@ async fn client_of_an_old_version_that_goes_away_before_its_answer_leaves_no_mem
     let members = describe_members(&mut one).await;
     let lost = members.iter().find(|id| **id != first.member_id).unwrap().clone();
     drop(two);
-    let mut two = Client::connect(&broker).await;
+    let mut two = Client::connect(broker.address()).await;
     let again = two.send(&old, 0).await;
     loop {
         let members = describe_members(&mut one).await;
@@ -357,7 +360,7 @@ async fn client_of_an_old_version_that_goes_away_before_its_answer_leaves_no_mem
 async fn operator_removes_static_members_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.find_coordinator("g").await;
     let member = client.call(join_as("g", "a", &ByteString::new())).await;
     assert_eq!(member.error_code, ErrorCode::None);
@@ -411,7 +414,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 async fn stable_group_and_its_commits_are_there_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     let member = stable_group(&mut client, "g").await;
     for offset in 1..=20 {
@@ -422,7 +425,7 @@ async fn stable_group_and_its_commits_are_there_after_a_crash() {
         let copied = tempfile::tempdir().unwrap();
         copy(dir.path(), copied.path());
         let after = start(copied.path()).await;
-        let mut client = Client::connect(&after).await;
+        let mut client = Client::connect(after.address()).await;
         assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::None);
         assert_eq!(committed(&mut client, "g", topic).await.0, offset);
         after.stop().await.unwrap();

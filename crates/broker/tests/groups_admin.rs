@@ -83,7 +83,7 @@ async fn describe(client: &mut Client, group: &str, version: i16) -> DescribedGr
 async fn offsets_are_committed_and_fetched_alike_in_all_versions() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.create_topic("t", 4).await;
     client.find_coordinator("g").await;
     let none = ErrorCode::None;
@@ -113,7 +113,7 @@ async fn offsets_are_committed_and_fetched_alike_in_all_versions() {
 async fn offsets_of_several_groups_are_fetched_at_once_by_name_or_by_topic_id() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 2).await;
     client.find_coordinator("g").await;
     commit_code(&mut client, commit_by_name("g", -1, &[(0, 5)]), 9).await;
@@ -169,7 +169,7 @@ async fn offsets_of_several_groups_are_fetched_at_once_by_name_or_by_topic_id() 
 async fn commits_that_are_refused_say_why_on_each_partition() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), &[("offset.metadata.max.bytes", "8")]).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let id = client.create_topic("t", 2).await;
     client.find_coordinator("g").await;
 
@@ -206,7 +206,7 @@ async fn commits_that_are_refused_say_why_on_each_partition() {
 async fn empty_group_id_is_refused_where_there_are_members() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.find_coordinator("g").await;
     let invalid = ErrorCode::InvalidGroupId;
     let joined = client.call(join("", &ByteString::new())).await;
@@ -230,7 +230,7 @@ async fn empty_group_id_is_refused_where_there_are_members() {
 async fn coordinators_are_found_one_by_one_or_many_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     for version in 0..=3 {
         let request = FindCoordinatorRequest { key: "g".into(), ..Default::default() };
         let found = client.call_version(request, version).await;
@@ -265,7 +265,7 @@ async fn coordinators_are_found_one_by_one_or_many_at_once() {
 async fn groups_are_described_in_the_words_of_each_version() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let member = stable_group(&mut client, "g").await;
     for version in 0..=6 {
         let group = describe(&mut client, "g", version).await;
@@ -284,7 +284,7 @@ async fn groups_are_described_in_the_words_of_each_version() {
         assert_eq!(absent.error_message.is_some(), version >= 6);
     }
     // Subscriptions are for others to see when the group is stable only.
-    let mut other = Client::connect(&broker).await;
+    let mut other = Client::connect(broker.address()).await;
     let given = other.call(join("g", &ByteString::new())).await;
     other.send(&join("g", &given.member_id), 9).await;
     until_rebalance(&mut client, "g", &member).await;
@@ -299,7 +299,7 @@ async fn groups_are_described_in_the_words_of_each_version() {
 async fn groups_are_listed_by_state_and_type() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     assert!(client.call(ListGroupsRequest::default()).await.groups.is_empty(), "no topic yet");
     client.create_topic("t", 1).await;
     stable_group(&mut client, "stable").await;
@@ -335,7 +335,7 @@ async fn groups_are_listed_by_state_and_type() {
 async fn groups_and_offsets_are_deleted_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let id = client.create_topic("t", 3).await;
     let member = stable_group(&mut client, "live").await;
     assert_eq!(commit(&mut client, "live", Some(&member), id, 1).await, ErrorCode::None);
@@ -380,7 +380,7 @@ async fn groups_and_offsets_are_deleted_for_good() {
     broker.stop().await.unwrap();
 
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     assert!(fetch_old(&mut client, "gone", None, 7).await.is_empty());
     assert_eq!(&*describe(&mut client, "gone", 5).await.group_state, "Dead");
     assert_eq!(fetch_old(&mut client, "live", None, 7).await.len(), 1);
@@ -393,7 +393,7 @@ async fn offsets_expire_on_the_schedule_and_take_their_group_along() {
     let dir = tempfile::tempdir().unwrap();
     let schedule = [("offsets.retention.check.interval.ms", "50")];
     let broker = start_with(dir.path(), &schedule).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.create_topic("t", 2).await;
     client.find_coordinator("g").await;
     commit_code(&mut client, commit_by_name("kept", -1, &[(0, 1)]), 9).await;
@@ -412,7 +412,7 @@ async fn offsets_expire_on_the_schedule_and_take_their_group_along() {
 async fn deleted_topic_takes_its_offsets_along_and_its_successor_has_none() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.create_topic("t", 1).await;
     client.find_coordinator("g").await;
     commit_code(&mut client, commit_by_name("g", -1, &[(0, 9)]), 9).await;
@@ -426,7 +426,7 @@ async fn deleted_topic_takes_its_offsets_along_and_its_successor_has_none() {
     broker.stop().await.unwrap();
 
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     assert!(fetch_old(&mut client, "g", None, 7).await.is_empty());
     let joined = client.call(JoinGroupRequest::default()).await;
     assert_eq!(joined.error_code, ErrorCode::InvalidGroupId);

@@ -35,12 +35,12 @@ async fn a_connection_that_asks_for_nothing_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let broker =
         start_with(dir.path(), &[("kavka.connection.first.frame.timeout.ms", "300")]).await;
-    let mut good = Client::connect(&broker).await;
+    let mut good = Client::connect(broker.address()).await;
     is_served(&mut good).await;
-    let mut silent = Client::connect(&broker).await;
+    let mut silent = Client::connect(broker.address()).await;
     assert_eq!(silent.receive_frame().await, None);
-    let mut dripping = Client::connect(&broker).await;
-    dripping.send_raw(&[0, 0]).await;
+    let mut dripping = Client::connect(broker.address()).await;
+    dripping.send_bytes(&[0, 0]).await;
     assert_eq!(dripping.receive_frame().await, None);
     is_served(&mut good).await;
     broker.stop().await.unwrap();
@@ -50,7 +50,7 @@ async fn a_connection_that_asks_for_nothing_is_closed() {
 async fn a_connection_that_fell_silent_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), &[("connections.max.idle.ms", "300")]).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     is_served(&mut client).await;
     assert_eq!(client.receive_frame().await, None);
     broker.stop().await.unwrap();
@@ -64,10 +64,10 @@ async fn a_request_that_does_not_go_on_is_closed_and_its_memory_comes_back() {
         ("kavka.connection.frame.min.rate", "1000000"),
     ];
     let broker = start_with(dir.path(), &settings).await;
-    let mut slow = Client::connect(&broker).await;
+    let mut slow = Client::connect(broker.address()).await;
     is_served(&mut slow).await;
-    slow.send_raw(&1_000_000_i32.to_be_bytes()).await;
-    slow.send_raw(&[0; 100]).await;
+    slow.send_bytes(&1_000_000_i32.to_be_bytes()).await;
+    slow.send_bytes(&[0; 100]).await;
     assert_eq!(slow.receive_frame().await, None);
     memory_comes_back(&broker).await;
     broker.stop().await.unwrap();
@@ -77,11 +77,11 @@ async fn a_request_that_does_not_go_on_is_closed_and_its_memory_comes_back() {
 async fn a_request_larger_than_allowed_closes_its_connection() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), &[("socket.request.max.bytes", "100000")]).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     let topic = client.create_topic("t", 1).await;
     assert_eq!(client.produce(topic, 0, batch(&[&"x".repeat(90_000)])).await.base_offset, 0);
-    let mut large = Client::connect(&broker).await;
-    large.send_raw(&100_001_i32.to_be_bytes()).await;
+    let mut large = Client::connect(broker.address()).await;
+    large.send_bytes(&100_001_i32.to_be_bytes()).await;
     assert_eq!(large.receive_frame().await, None);
     is_served(&mut client).await;
     broker.stop().await.unwrap();
@@ -92,16 +92,16 @@ async fn connections_beyond_the_limits_are_closed_and_places_become_free_again()
     for setting in ["max.connections", "max.connections.per.ip"] {
         let dir = tempfile::tempdir().unwrap();
         let broker = start_with(dir.path(), &[(setting, "2")]).await;
-        let mut first = Client::connect(&broker).await;
-        let mut second = Client::connect(&broker).await;
+        let mut first = Client::connect(broker.address()).await;
+        let mut second = Client::connect(broker.address()).await;
         is_served(&mut first).await;
         is_served(&mut second).await;
-        let mut third = Client::connect(&broker).await;
+        let mut third = Client::connect(broker.address()).await;
         assert_eq!(third.receive_frame().await, None, "{setting}");
         drop(second);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let mut next = Client::connect(&broker).await;
+            let mut next = Client::connect(broker.address()).await;
             let id = next.send(&ApiVersionsRequest::default(), 0).await;
             if let Some(frame) = next.receive_frame().await {
                 common::decode_response::<ApiVersionsRequest>(frame, id, 0);
@@ -126,7 +126,7 @@ async fn clients_that_never_read_do_not_take_the_memory_of_others() {
         ("socket.send.buffer.bytes", "65536"),
     ];
     let broker = start_with(dir.path(), &settings).await;
-    let mut good = Client::connect(&broker).await;
+    let mut good = Client::connect(broker.address()).await;
     let topic = good.create_topic("t", 1).await;
     for _ in 0..8 {
         good.produce(topic, 0, batch(&[&"x".repeat(900_000)])).await;
@@ -135,7 +135,7 @@ async fn clients_that_never_read_do_not_take_the_memory_of_others() {
     request.topics[0].partitions[0].partition_max_bytes = 4 << 20;
     let mut deaf = Vec::new();
     for _ in 0..20 {
-        let mut client = Client::connect(&broker).await;
+        let mut client = Client::connect(broker.address()).await;
         for _ in 0..5 {
             client.send(&request, 18).await;
         }
@@ -199,7 +199,7 @@ async fn no_request_whole_or_damaged_harms_other_connections_or_keeps_memory() {
     let requests = golden_requests();
     assert!(requests.len() > 500, "{}", requests.len());
     let mut random = Random(7);
-    let mut good = Client::connect(&broker).await;
+    let mut good = Client::connect(broker.address()).await;
     for (number, (key, version, body)) in requests.iter().enumerate() {
         let header = RequestHeader {
             request_api_key: key.code(),
@@ -220,7 +220,7 @@ async fn no_request_whole_or_damaged_harms_other_connections_or_keeps_memory() {
             _ => damaged.extend([random.below(256) as u8; 9]),
         }
         for frame in [&mut frame, &mut damaged] {
-            let mut client = Client::connect(&broker).await;
+            let mut client = Client::connect(broker.address()).await;
             client.send_frame(frame).await;
             // Some wait for other members or for records; they are given up like by a client that went away.
             let answer = client.receive_frame();
@@ -236,6 +236,6 @@ async fn no_request_whole_or_damaged_harms_other_connections_or_keeps_memory() {
     broker.stop().await.unwrap();
     // What it stored while that went on can be read again.
     let broker = start(dir.path()).await;
-    is_served(&mut Client::connect(&broker).await).await;
+    is_served(&mut Client::connect(broker.address()).await).await;
     broker.stop().await.unwrap();
 }

@@ -36,7 +36,7 @@ async fn commit(
 async fn commit_refuses_partitions_that_are_not_there_one_by_one() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.find_coordinator("g").await;
     let known = client.create_topic("t", 2).await;
     let unknown = Uuid::from_bytes([7; 16]);
@@ -64,7 +64,7 @@ async fn commit_refuses_partitions_that_are_not_there_one_by_one() {
 async fn offsets_of_partitions_that_are_not_there_cannot_be_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;
-    let mut client = Client::connect(&broker).await;
+    let mut client = Client::connect(broker.address()).await;
     client.find_coordinator("g").await;
     let known = client.create_topic("t", 1).await;
     commit(&mut client, vec![topic(known, &[0])]).await;

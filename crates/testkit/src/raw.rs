@@ -3,14 +3,17 @@
 //! For tests of what a broker answers, and for a byte more or less on the wire than a real client would send. Everything here
 //! fails as an assertion does: by a panic that says what was expected.
 
+pub mod groups;
+
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kavka_protocol::{
     ApiKey, ErrorCode, Message, Reader, Request, Uuid,
     messages::{
-        FetchRequest, FetchResponse, FindCoordinatorRequest, MetadataRequest, ProduceRequest,
-        RequestHeader, ResponseHeader,
+        CreateTopicsRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, MetadataRequest,
+        ProduceRequest, RequestHeader, ResponseHeader,
+        create_topics_request::CreatableTopic,
         fetch_request::{FetchPartition, FetchTopic},
         metadata_request::MetadataRequestTopic,
         produce_request::{PartitionProduceData, TopicProduceData},
@@ -143,6 +146,24 @@ impl RawClient {
         tokio::time::timeout(timeout, read).await.ok()
     }
 
+    /// Creates a topic as any client can, and returns its id.
+    ///
+    /// # Panics
+    /// As [`call`](Self::call), and if it is refused.
+    pub async fn create_topic(&mut self, name: &str, partitions: i32) -> Uuid {
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        let request =
+            CreateTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..Default::default() };
+        let response = self.call(request).await;
+        assert_eq!(response.topics[0].error_code, ErrorCode::None, "{response:?}");
+        response.topics[0].topic_id
+    }
+
     /// The id of a topic; zero if there is none.
     ///
     /// # Panics
@@ -220,13 +241,18 @@ pub fn decode_response<R: Request>(frame: Bytes, id: i32, version: i16) -> R::Re
 /// # Panics
 /// If they are more than a batch can hold.
 pub fn batch(values: &[&str]) -> Bytes {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now_ms = now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+    let now_ms = now_ms();
     let mut builder = BatchBuilder::new(0);
     for value in values {
         builder.append(now_ms, None, Some(value.as_bytes()), &[]).expect("a record");
     }
     builder.build().expect("a batch")
+}
+
+/// Milliseconds since 1970, as records are stamped.
+pub fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Asks to append one batch with acks=all.

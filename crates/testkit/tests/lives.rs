@@ -1,17 +1,16 @@
 //! Starting, crashing, restarting and ending a broker, and what it keeps.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use kavka_protocol::ErrorCode;
 use kavka_testkit::{
     Error, GroupCondition, Storage, TestBroker,
-    raw::{RawClient, batch},
+    raw::{
+        RawClient, batch,
+        groups::{commit, join, stable_group},
+    },
 };
-
-use common::{commit, join};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(20);
@@ -55,10 +54,10 @@ async fn a_topic_that_was_not_made_is_not_made_by_asking() {
 async fn properties_go_by_their_kafka_names() {
     let broker = TestBroker::builder().property("group.max.size", 1).start().await;
     let mut client = RawClient::connect(broker.addr()).await;
-    join(&mut client, "g").await;
+    stable_group(&mut client, "g").await;
     let mut second = RawClient::connect(broker.addr()).await;
     second.find_coordinator("g").await;
-    let refused = second.call(common::join_request("g", "")).await;
+    let refused = second.call(join("g", &"".into())).await;
     assert_eq!(refused.error_code, ErrorCode::GroupMaxSizeReached);
 
     let unknown = TestBroker::builder().property("group.max.sise", 1).try_start().await;
@@ -79,15 +78,15 @@ async fn a_group_is_waited_for_and_told_if_it_does_not_come() {
 
     let (mut first, mut second) =
         (RawClient::connect(broker.addr()).await, RawClient::connect(broker.addr()).await);
-    let member = join(&mut first, "g").await;
+    let member = stable_group(&mut first, "g").await;
     let group = broker.wait_for_group("g", stable, LONG).await.unwrap();
     assert_eq!(group.members[0].id, *member.member_id);
     assert_eq!(group.members[0].client_id, "raw");
 
     // The second joins, and nobody answers for the first: the group waits for it.
     second.find_coordinator("g").await;
-    let required = second.call(common::join_request("g", "")).await;
-    second.send(&common::join_request("g", &required.member_id), 9).await;
+    let required = second.call(join("g", &"".into())).await;
+    second.send(&join("g", &required.member_id), 9).await;
     let rebalancing = GroupCondition::members(2);
     broker.wait_for_group("g", rebalancing, LONG).await.unwrap();
     let both = GroupCondition::stable().with_members(2);
@@ -101,8 +100,8 @@ async fn what_was_acknowledged_survives(storage: Storage) {
     let mut client = RawClient::connect(address).await;
     let topic_id = client.topic_id("orders").await;
     client.produce(topic_id, 1, batch(&["a", "b", "c"])).await;
-    let member = join(&mut client, "g").await;
-    assert_eq!(commit(&mut client, &member, "g", topic_id, 1, 2).await, ErrorCode::None);
+    let member = stable_group(&mut client, "g").await;
+    assert_eq!(commit(&mut client, "g", Some(&member), topic_id, 2).await, ErrorCode::None);
 
     for life in 0..3 {
         match life {
@@ -122,7 +121,7 @@ async fn what_was_acknowledged_survives(storage: Storage) {
         let stable = GroupCondition::stable().with_members(1);
         broker.wait_for_group("g", stable, LONG).await.unwrap();
         let committed = broker.committed("g").await.unwrap();
-        assert_eq!(committed, [(("orders".to_owned(), 1), 2)].into());
+        assert_eq!(committed, [(("orders".to_owned(), 0), 2)].into());
         client = RawClient::connect(address).await;
         assert_eq!(client.fetch_values(topic_id, 1, 0).await, ["a", "b", "c"]);
     }

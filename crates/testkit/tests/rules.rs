@@ -1,8 +1,6 @@
 //! What rules do to requests, and what the log of requests shows.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use kavka_protocol::messages::{
@@ -10,10 +8,12 @@ use kavka_protocol::messages::{
 };
 use kavka_testkit::{
     ApiKey, Error, ErrorCode, TestBroker,
-    raw::{RawClient, batch, fetch_request, produce_request},
+    raw::{
+        RawClient, batch, fetch_request,
+        groups::{commit, heartbeat, stable_group},
+        produce_request,
+    },
 };
-
-use common::{commit, heartbeat, heartbeat_request, join};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(30);
@@ -21,7 +21,7 @@ const SHORT: Duration = Duration::from_millis(30);
 async fn with_member() -> (TestBroker, RawClient, kavka_protocol::messages::JoinGroupResponse) {
     let broker = TestBroker::builder().topic("orders", 1).start().await;
     let mut client = RawClient::connect(broker.addr()).await;
-    let member = join(&mut client, "g").await;
+    let member = stable_group(&mut client, "g").await;
     (broker, client, member)
 }
 
@@ -34,16 +34,16 @@ async fn is_never_answered(client: &mut RawClient) {
 async fn a_request_fails_as_often_as_the_rule_says() {
     let (broker, mut client, member) = with_member().await;
     let rule = broker.on(ApiKey::Heartbeat).first(2).fail(ErrorCode::NotCoordinator);
-    assert_eq!(heartbeat(&mut client, &member, "g").await, ErrorCode::NotCoordinator);
-    assert_eq!(heartbeat(&mut client, &member, "g").await, ErrorCode::NotCoordinator);
-    assert_eq!(heartbeat(&mut client, &member, "g").await, ErrorCode::None);
+    assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::NotCoordinator);
+    assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::NotCoordinator);
+    assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::None);
     assert_eq!(rule.hits(), 2);
 
     let third = broker.on(ApiKey::Heartbeat).nth(3).fail(ErrorCode::FencedInstanceId);
     let later = broker.on(ApiKey::Heartbeat).after(3).fail(ErrorCode::IllegalGeneration);
     let mut codes = Vec::new();
     for _ in 0..5 {
-        codes.push(heartbeat(&mut client, &member, "g").await);
+        codes.push(heartbeat(&mut client, "g", &member).await);
     }
     let (none, fenced) = (ErrorCode::None, ErrorCode::FencedInstanceId);
     // The third did not come to the later rule, so that has seen four.
@@ -86,16 +86,16 @@ async fn a_rule_chooses_by_client_group_and_topic() {
 async fn a_rule_that_was_removed_does_nothing() {
     let (broker, mut client, member) = with_member().await;
     let rule = broker.on(ApiKey::Heartbeat).fail(ErrorCode::NotCoordinator);
-    assert_eq!(heartbeat(&mut client, &member, "g").await, ErrorCode::NotCoordinator);
+    assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::NotCoordinator);
     rule.remove();
-    assert_eq!(heartbeat(&mut client, &member, "g").await, ErrorCode::None);
+    assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::None);
     let again = broker.on(ApiKey::Heartbeat).fail(ErrorCode::NotCoordinator);
     let held = broker.on(ApiKey::Metadata).hold();
     let id = client.send(&MetadataRequest::default(), 13).await;
     broker.wait_for_hits(&held, 1, LONG).await.unwrap();
     broker.clear_rules();
     client.receive::<MetadataRequest>(id, 13).await;
-    assert_eq!(heartbeat(&mut client, &member, "g").await, ErrorCode::None);
+    assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::None);
     assert_eq!((rule.hits(), again.hits(), held.hits()), (1, 0, 1));
 }
 
@@ -122,7 +122,7 @@ async fn a_delayed_answer_is_of_a_request_handled_at_once() {
     let topic_id = client.topic_id("orders").await;
     broker.on(ApiKey::OffsetCommit).delay_answer(SHORT);
     let start = Instant::now();
-    let committing = commit(&mut client, &member, "g", topic_id, 0, 7);
+    let committing = commit(&mut client, "g", Some(&member), topic_id, 7);
     let committed = broker.wait_for_committed("g", "orders", 0, 7, LONG);
     let (code, committed) = tokio::join!(committing, committed);
     assert_eq!((code, committed.unwrap()), (ErrorCode::None, 7));
@@ -135,7 +135,7 @@ async fn a_held_request_waits_for_its_release() {
     let topic_id = client.topic_id("orders").await;
     let rule = broker.on(ApiKey::OffsetCommit).hold();
     let committing =
-        tokio::spawn(async move { commit(&mut client, &member, "g", topic_id, 0, 7).await });
+        tokio::spawn(async move { commit(&mut client, "g", Some(&member), topic_id, 7).await });
     broker.wait_for_hits(&rule, 1, LONG).await.unwrap();
     let error = broker.wait_for_committed("g", "orders", 0, 7, SHORT).await.unwrap_err();
     assert_eq!(
@@ -153,7 +153,7 @@ async fn a_held_answer_is_of_a_request_handled_at_once() {
     let topic_id = client.topic_id("orders").await;
     let rule = broker.on(ApiKey::OffsetCommit).group("g").hold_answer();
     let committing =
-        tokio::spawn(async move { commit(&mut client, &member, "g", topic_id, 0, 7).await });
+        tokio::spawn(async move { commit(&mut client, "g", Some(&member), topic_id, 7).await });
     assert_eq!(broker.wait_for_committed("g", "orders", 0, 7, LONG).await.unwrap(), 7);
     assert!(!committing.is_finished());
     rule.release();
@@ -222,14 +222,14 @@ async fn a_connection_is_closed_before_or_after_the_request_takes_effect() {
 async fn rules_hold_over_a_crash() {
     let (broker, mut client, member) = with_member().await;
     let rule = broker.on(ApiKey::Heartbeat).first(2).fail(ErrorCode::NotCoordinator);
-    heartbeat(&mut client, &member, "g").await;
+    heartbeat(&mut client, "g", &member).await;
     broker.crash().await;
     let error = broker.wait_for_hits(&rule, 2, LONG).await.unwrap_err();
     assert!(matches!(error, Error::Down));
     broker.restart().await.unwrap();
     let mut client = RawClient::connect(broker.addr()).await;
-    assert_eq!(heartbeat(&mut client, &member, "g").await, ErrorCode::NotCoordinator);
-    assert_eq!(heartbeat(&mut client, &member, "g").await, ErrorCode::None);
+    assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::NotCoordinator);
+    assert_eq!(heartbeat(&mut client, "g", &member).await, ErrorCode::None);
     let error = broker.wait_for_hits(&rule, 3, SHORT).await.unwrap_err().to_string();
     assert_eq!(
         error,
@@ -242,8 +242,7 @@ async fn the_log_tells_who_asked_what() {
     let (broker, client, member) = with_member().await;
     broker.clear_requests();
     let mut client = client.with_client_id("billing");
-    client.send(&heartbeat_request(&member, "g"), 4).await;
-    client.receive_frame().await.unwrap();
+    heartbeat(&mut client, "g", &member).await;
     let topic_id = client.topic_id("orders").await;
     client.produce(topic_id, 0, batch(&["a"])).await;
     let requests = broker.requests();

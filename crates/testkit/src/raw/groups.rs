@@ -1,4 +1,6 @@
-//! What members of groups and their operators ask.
+//! What members of groups ask, each with the one subscription and the one assignor that raw members have.
+//!
+//! Everything here fails as [`RawClient::call`] does: by a panic.
 
 use bytes::Bytes;
 use kavka_protocol::{
@@ -13,8 +15,9 @@ use kavka_protocol::{
     },
 };
 
-use super::Client;
+use super::RawClient;
 
+/// Asks to join, with session and rebalance timeouts of 10 seconds; a new member has no id.
 pub fn join(group: &str, member: &ByteString) -> JoinGroupRequest {
     let protocol = JoinGroupRequestProtocol {
         name: "range".into(),
@@ -33,14 +36,18 @@ pub fn join(group: &str, member: &ByteString) -> JoinGroupRequest {
 }
 
 /// Joins as a new member, through the answer that hands out the id.
-pub async fn join_new(client: &mut Client, group: &str) -> JoinGroupResponse {
+///
+/// # Panics
+/// If there is no such answer.
+pub async fn join_new(client: &mut RawClient, group: &str) -> JoinGroupResponse {
     let first = client.call(join(group, &ByteString::new())).await;
     assert_eq!(first.error_code, ErrorCode::MemberIdRequired);
     client.call(join(group, &first.member_id)).await
 }
 
+/// Asks for the assignment of the generation joined; a leader says what everyone is to have.
 pub async fn sync(
-    client: &mut Client,
+    client: &mut RawClient,
     group: &str,
     joined: &JoinGroupResponse,
     assignments: &[(&ByteString, &'static str)],
@@ -62,7 +69,12 @@ pub async fn sync(
     client.call(request).await
 }
 
-pub async fn heartbeat(client: &mut Client, group: &str, joined: &JoinGroupResponse) -> ErrorCode {
+/// Says that the member is still there; what the coordinator thinks of that.
+pub async fn heartbeat(
+    client: &mut RawClient,
+    group: &str,
+    joined: &JoinGroupResponse,
+) -> ErrorCode {
     let request = HeartbeatRequest {
         group_id: group.into(),
         generation_id: joined.generation_id,
@@ -72,8 +84,9 @@ pub async fn heartbeat(client: &mut Client, group: &str, joined: &JoinGroupRespo
     client.call(request).await.error_code
 }
 
+/// Commits an offset of partition 0, with the metadata `note`; without a member, as a client that is in no group.
 pub async fn commit(
-    client: &mut Client,
+    client: &mut RawClient,
     group: &str,
     member: Option<&JoinGroupResponse>,
     topic_id: Uuid,
@@ -96,7 +109,11 @@ pub async fn commit(
     client.call(request).await.topics[0].partitions[0].error_code
 }
 
-pub async fn committed(client: &mut Client, group: &str, topic_id: Uuid) -> (i64, String) {
+/// The committed offset of partition 0, -1 if there is none, and its metadata.
+///
+/// # Panics
+/// If the coordinator answers with an error.
+pub async fn committed(client: &mut RawClient, group: &str, topic_id: Uuid) -> (i64, String) {
     let topic =
         OffsetFetchRequestTopics { topic_id, partition_indexes: vec![0], ..Default::default() };
     let group = OffsetFetchRequestGroup {
@@ -112,13 +129,16 @@ pub async fn committed(client: &mut Client, group: &str, topic_id: Uuid) -> (i64
     (row.committed_offset, row.metadata.as_deref().unwrap_or_default().to_owned())
 }
 
-/// Joins as a static member.
+/// As [`join`], as a static member.
 pub fn join_as(group: &str, instance: &str, member: &ByteString) -> JoinGroupRequest {
     JoinGroupRequest { group_instance_id: Some(instance.into()), ..join(group, member) }
 }
 
-/// A group of one member that has everything.
-pub async fn stable_group(client: &mut Client, group: &str) -> JoinGroupResponse {
+/// Makes a group of one member that has everything.
+///
+/// # Panics
+/// If the group is refused.
+pub async fn stable_group(client: &mut RawClient, group: &str) -> JoinGroupResponse {
     client.find_coordinator(group).await;
     let member = join_new(client, group).await;
     let synced = sync(client, group, &member, &[(&member.member_id, "all")]).await;
@@ -127,7 +147,7 @@ pub async fn stable_group(client: &mut Client, group: &str) -> JoinGroupResponse
 }
 
 /// Waits until a heartbeat says that a rebalance has begun.
-pub async fn until_rebalance(client: &mut Client, group: &str, member: &JoinGroupResponse) {
+pub async fn until_rebalance(client: &mut RawClient, group: &str, member: &JoinGroupResponse) {
     while heartbeat(client, group, member).await != ErrorCode::RebalanceInProgress {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
