@@ -63,6 +63,9 @@ pub struct StartOptions {
     /// Is told that a sync failed, once. Nobody knows then what is on the disk, and nothing is acknowledged any more, so the
     /// broker has to end: without this the process does, at once.
     pub on_disk_failure: Option<OnFatal>,
+    /// Opens what holds everything, in place of the data directory, which is not looked at then; whoever opens it hears of
+    /// failed syncs.
+    pub engines: Option<OpenEngines>,
     /// Comes between requests and their handlers. For tests.
     pub interceptor: Option<Arc<dyn Interceptor>>,
 }
@@ -143,8 +146,8 @@ impl Broker {
             listeners.push((bound, address));
         }
 
-        let opening = Opening::new(&config, options.on_disk_failure);
-        let (meta, store) = blocking(move || opening.open()).await?;
+        let opening = Opening::new(&config, options.on_disk_failure, options.engines);
+        let Engines { meta, store } = blocking(move || opening.open()).await?;
         let broker_values = config.fixed.clone();
         let node_id = config.node_id;
         let compaction = config.log.cleaner_enable;
@@ -209,26 +212,39 @@ fn store_options(config: &BrokerConfig) -> StoreOptions {
     }
 }
 
-/// What holds everything that survives the process.
-type Engines = (Arc<dyn ClusterMeta>, Arc<dyn LogStore>);
+/// What holds everything that outlives a broker.
+pub struct Engines {
+    /// Topics, configs, ids.
+    pub meta: Arc<dyn ClusterMeta>,
+    /// Bytes of partitions.
+    pub store: Arc<dyn LogStore>,
+}
+
+/// Opens the engines, on a thread that may block. It is given the store's settings among the broker's.
+pub type OpenEngines = Box<dyn FnOnce(StoreOptions) -> Result<Engines, StartError> + Send>;
 
 /// What is opened on a thread that may block.
 struct Opening {
     data_dir: PathBuf,
     options: StoreOptions,
     on_fatal: OnFatal,
+    engines: Option<OpenEngines>,
 }
 
 impl Opening {
-    fn new(config: &BrokerConfig, on_fatal: Option<OnFatal>) -> Self {
+    fn new(config: &BrokerConfig, on_fatal: Option<OnFatal>, engines: Option<OpenEngines>) -> Self {
         Self {
             data_dir: config.log.data_dir.clone(),
             options: store_options(config),
             on_fatal: on_fatal.unwrap_or_else(|| Arc::new(fatal)),
+            engines,
         }
     }
 
     fn open(self) -> Result<Engines, StartError> {
+        if let Some(open) = self.engines {
+            return open(self.options);
+        }
         let data_dir = self.data_dir;
         std::fs::create_dir_all(&data_dir)
             .map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
@@ -240,7 +256,7 @@ impl Opening {
             let meta = EmbeddedMeta::open(&data_dir, os_random());
             (meta, store.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        Ok((Arc::new(meta?), Arc::new(store?)))
+        Ok(Engines { meta: Arc::new(meta?), store: Arc::new(store?) })
     }
 }
 
@@ -254,6 +270,12 @@ fn fatal(error: &LogError) {
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Engines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engines").finish_non_exhaustive()
     }
 }
 

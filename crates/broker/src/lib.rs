@@ -32,7 +32,7 @@ mod topic_changes;
 mod topics;
 
 pub use self::{
-    broker::{Broker, RunningBroker, StartError, StartOptions},
+    broker::{Broker, Engines, OpenEngines, RunningBroker, StartError, StartOptions},
     config::BrokerConfig,
     inspect::{InspectError, Inspector, PartitionOffsets},
     intercept::{InterceptedRequest, Interceptor, Verdict, Wait},

@@ -20,7 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use kavka_protocol::Uuid;
 use redb::backends::InMemoryBackend;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    WriteTransaction,
+};
 
 use self::draft::Draft;
 use crate::cluster::{
@@ -116,10 +119,26 @@ impl EmbeddedMeta {
     /// # Errors
     /// When `random` fails.
     pub fn in_memory(random: RandomSource) -> Result<Self, MetaError> {
-        let store = "(in memory)".to_owned();
-        Self::guarded(&store, || {
-            let database = builder().create_with_backend(InMemoryBackend::new())?;
-            Self::start(database, store.clone(), random, false)
+        Self::open_on(InMemoryBackend::new(), "(in memory)", random)
+    }
+
+    /// Opens the store that `backend` holds, and starts a session. Makes the store if there are no bytes. `name` is what errors
+    /// call it.
+    ///
+    /// Whoever has the backend sees to it that nobody else has, and that a store is not half made when its power fails.
+    ///
+    /// # Errors
+    /// When the bytes are damaged or of another format; when the backend fails.
+    pub fn open_on(
+        backend: impl StorageBackend,
+        name: &str,
+        random: RandomSource,
+    ) -> Result<Self, MetaError> {
+        let io = |source| MetaError::Io { store: name.to_owned(), action: "look into", source };
+        let exists = backend.len().map_err(io)? > 0;
+        Self::guarded(name, || {
+            let database = builder().create_with_backend(backend)?;
+            Self::start(database, name.to_owned(), random, exists)
         })
     }
 

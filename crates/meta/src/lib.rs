@@ -25,3 +25,6 @@ pub use embedded::{EmbeddedMeta, FILE_NAME, RandomSource, os_random};
 pub use error::{AlterConfigsError, MetaError, TopicError};
 pub use image::{ConfigMap, ConfigResource, ConfigResourceType, MetadataImage, Topic};
 pub use topic_name::{MAX_TOPIC_NAME_LENGTH, check_topic_name};
+
+/// Where [`EmbeddedMeta::open_on`] keeps its bytes.
+pub use redb::StorageBackend;

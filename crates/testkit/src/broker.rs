@@ -12,11 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kavka_broker::{Broker, Inspector, Interceptor, RunningBroker, StartError, StartOptions};
-use kavka_log::LogError;
+use kavka_broker::{
+    Broker, Inspector, Interceptor, OpenEngines, RunningBroker, StartError, StartOptions,
+};
+use kavka_log::{LogError, fs::MemoryDisk};
 use kavka_meta::MetaError;
 use kavka_protocol::Uuid;
-use tempfile::TempDir;
 use tokio::{
     runtime::{self, Runtime},
     sync::oneshot,
@@ -27,6 +28,7 @@ use crate::{
     builder::{NewTopic, config_map},
     port::Port,
     rules::Rules,
+    storage::{self, Place},
 };
 
 /// How long the threads of a broker that ends may take to leave what they are in the middle of.
@@ -52,7 +54,7 @@ pub struct TestBroker {
     life: Mutex<Option<Life>>,
     /// One crash, stop or restart at a time.
     changing: tokio::sync::Mutex<()>,
-    dir: Option<TempDir>,
+    place: Option<Place>,
 }
 
 /// A broker from its start to its end.
@@ -80,9 +82,9 @@ impl TestBroker {
         let topics = std::mem::take(&mut builder.topics);
         let io = |action| move |source| Error::Io { action, source };
         let port = Port::take().map_err(io("take a port"))?;
-        let dir = builder.storage.make().map_err(io("make a temporary directory"))?;
+        let place = Place::make(builder.storage).map_err(io("make a temporary directory"))?;
         let (rules, life, changing) = Default::default();
-        let broker = TestBroker { builder, port, rules, life, changing, dir: Some(dir) };
+        let broker = TestBroker { builder, port, rules, life, changing, place: Some(place) };
         broker.begin().await?;
         if !topics.is_empty() {
             broker.create_topics(topics).await?;
@@ -100,9 +102,13 @@ impl TestBroker {
         self.addr().to_string()
     }
 
-    /// The directory of the broker's files, for a test that wants to look at them; gone when the broker is dropped.
+    /// The directory of the broker's files, for a test that wants to look at them; gone when the broker is dropped. `None` with
+    /// [`Storage::Memory`](crate::Storage::Memory).
     pub fn data_dir(&self) -> Option<&Path> {
-        self.dir.as_ref().map(TempDir::path)
+        match &self.place {
+            Some(Place::Disk(dir)) => Some(dir.path()),
+            Some(Place::Memory(_)) | None => None,
+        }
     }
 
     /// Whether the broker runs: it was not crashed or stopped, or restarted since.
@@ -160,16 +166,35 @@ impl TestBroker {
     }
 
     /// Ends the broker as `kill -9` would: requests under way are not answered, connections close, nothing is flushed and
-    /// nothing is cleaned up. What it had written is what the next life finds: with `kill -9`, too, the operating system keeps
-    /// what was written to files and not synced yet.
+    /// nothing is cleaned up. What it had written is what the next life finds, synced or not: the operating system keeps it.
     ///
     /// Returns when the broker is gone. Nothing happens if it is down already. A call that is dropped ends the broker all the
     /// same.
     pub async fn crash(&self) {
         let _changing = self.changing.lock().await;
+        self.crash_unguarded().await;
+    }
+
+    async fn crash_unguarded(&self) {
         if let Some(life) = self.take_life() {
             life.end().await;
         }
+    }
+
+    /// Ends the broker as [`crash`](Self::crash) does, and with it the machine: what was written and not synced is lost. What
+    /// was acknowledged is there, unless syncs were relaxed (`kavka.sync.policy=interval`): then consumers can find that a log
+    /// ends before where they were.
+    ///
+    /// If the broker is down already, what it had not synced before is lost now.
+    ///
+    /// # Errors
+    /// [`Error::NoPowerLoss`] where the storage is not [`Storage::Memory`](crate::Storage::Memory); the broker runs on then.
+    pub async fn power_loss(&self) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        let disk = self.place.as_ref().and_then(Place::memory).ok_or(Error::NoPowerLoss)?;
+        self.crash_unguarded().await;
+        disk.power_loss();
+        Ok(())
     }
 
     /// Stops the broker as SIGTERM does: answers under way leave, groups and logs are closed properly.
@@ -208,8 +233,9 @@ impl TestBroker {
     }
 
     async fn begin(&self) -> Result<(), Error> {
-        let dir = self.dir.as_ref().map_or(Path::new(""), TempDir::path);
-        let config = self.builder.config(&self.port, dir)?;
+        let place = self.place.as_ref().ok_or(Error::Down)?;
+        let config = self.builder.config(&self.port, place.data_dir())?;
+        let disk = place.memory().cloned();
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(self.builder.worker_threads)
             .thread_name("kavka-test")
@@ -222,7 +248,8 @@ impl TestBroker {
         let rules = Arc::clone(&self.rules);
         let start = async move {
             loop {
-                match Broker::start_with(config.clone(), options(&rules)).await {
+                let options = options(&rules, disk.as_ref());
+                match Broker::start_with(config.clone(), options).await {
                     // Threads of the life before may still be at work.
                     Err(error) if is_locked(&error) && Instant::now() < patience => {
                         tokio::time::sleep(LOOK_AGAIN).await;
@@ -322,12 +349,12 @@ impl Drop for Life {
 impl Drop for TestBroker {
     fn drop(&mut self) {
         let Some(life) = self.take_life() else { return };
-        let dir = self.dir.take();
+        let place = self.place.take();
         let (removed, end) = mpsc::channel::<()>();
         // The files go when nobody makes new ones any more. Waited for, because a process that ends takes its threads along;
         // not for long, because a test should not hang on a broker that does.
         life.end_on_a_thread(DROP_PATIENCE / 2, move || {
-            drop(dir);
+            drop(place);
             drop(removed);
         });
         let _ = end.recv_timeout(DROP_PATIENCE);
@@ -335,11 +362,15 @@ impl Drop for TestBroker {
 }
 
 /// What the broker gets from us.
-fn options(rules: &Arc<Rules>) -> StartOptions {
+fn options(rules: &Arc<Rules>, disk: Option<&MemoryDisk>) -> StartOptions {
+    let open = |disk: MemoryDisk| -> OpenEngines {
+        Box::new(move |options| storage::open_engines(&disk, options))
+    };
     StartOptions {
         interceptor: Some(Arc::clone(rules) as Arc<dyn Interceptor>),
         // The files may be removed while threads of the broker still end: no reason to take the test's process along.
-        on_disk_failure: Some(Arc::new(|_: &LogError| {})),
+        on_disk_failure: Some(Arc::new(storage::ignore)),
+        engines: disk.cloned().map(open),
     }
 }
 

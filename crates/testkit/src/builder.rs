@@ -21,6 +21,9 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("offsets.topic.num.partitions", "3"),
     // Tests play with members that come and go quickly.
     ("group.min.session.timeout.ms", "1"),
+    // A small disk is enough for a test, and nothing has to be kept back from it.
+    ("kavka.disk.floor.bytes", "0"),
+    ("kavka.disk.reserve.bytes", "0"),
 ];
 
 /// A topic to be made.
@@ -37,7 +40,6 @@ pub(crate) type NewTopic = (String, i32, ConfigMap);
 /// | `auto.create.topics.enable` | false | a misspelt topic is an error and not an empty topic |
 /// | `offsets.topic.num.partitions` | 3 | enough for groups to have different coordinator shards; 50 take longer to make |
 /// | `group.min.session.timeout.ms` | 1 | tests of members that vanish need not take six seconds |
-/// | `kavka.sync.policy` | interval, with [`Storage::Memory`] | memory needs no sync |
 /// | `kavka.disk.floor.bytes`, `kavka.disk.reserve.bytes` | 0 | a small disk is enough for a test |
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it is started"]
@@ -130,7 +132,6 @@ impl Builder {
         }
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut properties: Vec<_> = DEFAULTS.iter().map(own).collect();
-        properties.extend(self.storage.properties().iter().map(own));
         properties.extend(self.properties.iter().cloned());
         properties.push(("listeners".to_owned(), format!("PLAINTEXT://{}", port.address())));
         properties.push(("log.dirs".to_owned(), dir.display().to_string()));

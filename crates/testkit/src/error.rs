@@ -41,6 +41,9 @@ pub enum Error {
     /// The broker was stopped or crashed; [`restart`](crate::TestBroker::restart) starts it again.
     #[error("the broker is down: it was stopped or crashed and not restarted")]
     Down,
+    /// The storage is the machine's, whose power is not the test's to cut.
+    #[error("only storage in memory can lose its power: use Storage::Memory")]
+    NoPowerLoss,
     /// The group did not become what was waited for.
     #[error("group {group_id} was not {condition} within {timeout:?}: it is {group}", group_id = group.id)]
     Group {

@@ -6,7 +6,8 @@
 //!
 //! * Waits for what a group or a topic is to become, whose errors tell what it is instead: [`TestBroker::wait_for_group`],
 //!   [`wait_for_records`](TestBroker::wait_for_records), [`wait_for_committed`](TestBroker::wait_for_committed).
-//! * [`TestBroker::crash`] and [`restart`](TestBroker::restart), on the same port, with what the broker had written.
+//! * [`TestBroker::crash`] and [`restart`](TestBroker::restart), on the same port, with what the broker had written;
+//!   [`power_loss`](TestBroker::power_loss), after which there is only what it had synced.
 //! * Rules that delay, hold, ignore, fail or lose chosen requests: [`TestBroker::on`].
 //! * A log of the requests that came: [`TestBroker::requests`].
 //! * A client that speaks the protocol and nothing else: [`raw`].

@@ -1,56 +1,117 @@
 //! Where a test broker keeps what it is told.
 
-use std::{io, path::Path};
+use std::{fmt, io, path::Path, sync::Arc};
 
+use kavka_broker::{Engines, StartError};
+use kavka_log::{
+    LogError, SegmentStore, StoreOptions,
+    fs::{File, MemoryDisk, OpenMode},
+};
+use kavka_meta::{EmbeddedMeta, StorageBackend, os_random};
 use tempfile::TempDir;
 
 /// Where a [`TestBroker`](crate::TestBroker) keeps what it is told. All of it is gone when the broker is dropped.
+///
+/// Both run the same storage engine, which syncs before it acknowledges. With the property `kavka.sync.policy=interval` it
+/// acknowledges what is written and syncs within `kavka.sync.interval.ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Storage {
-    /// Files in a temporary directory that lies in memory where there is such a place (`/dev/shm`, with at least 256 MiB
-    /// free), else where temporary files are. Acknowledgements do not wait for the disk, so a crash of the machine would lose
-    /// data, and [`crash`](crate::TestBroker::crash) loses nothing that was written. The default.
+    /// A disk that is simulated in memory: a sync costs nothing, and its [power can fail](crate::TestBroker::power_loss). Takes
+    /// as much memory as is written. The default.
     #[default]
     Memory,
-    /// Files in a temporary directory on the disk, each synced before what it holds is acknowledged, as in production. As slow
-    /// as the disk is. For tests of what that costs.
+    /// Files in a temporary directory, as in production, and as slow as the disk is.
     Disk,
 }
 
-/// What `Memory` wants to be free where it lies.
-const ROOM: u64 = 256 << 20;
-const MEMORY: &str = "/dev/shm";
+/// The storage of one broker, for all of its lives.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Memory(MemoryDisk),
+    Disk(TempDir),
+}
 
-impl Storage {
-    pub(crate) fn make(self) -> io::Result<TempDir> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("kavka-test-");
-        if self == Storage::Memory && cfg!(target_os = "linux") && has_room(Path::new(MEMORY)) {
-            // It may be read-only; then the other place has to do.
-            if let Ok(dir) = builder.tempdir_in(MEMORY) {
-                return Ok(dir);
+/// What a broker on a disk in memory is told of its data directory, and never uses.
+const NOWHERE: &str = "in-memory";
+const LOGS: &str = "/logs";
+const META: &str = "/meta.redb";
+
+impl Place {
+    pub(crate) fn make(storage: Storage) -> io::Result<Self> {
+        match storage {
+            Storage::Memory => Ok(Place::Memory(MemoryDisk::new())),
+            Storage::Disk => {
+                tempfile::Builder::new().prefix("kavka-test-").tempdir().map(Place::Disk)
             }
         }
-        builder.tempdir()
     }
 
-    /// The broker's properties that go with it.
-    pub(crate) fn properties(self) -> [(&'static str, &'static str); 3] {
-        let sync = match self {
-            Storage::Memory => "interval",
-            Storage::Disk => "always",
-        };
-        // A small disk is enough for a test, and nothing has to be kept back from it.
-        [
-            ("kavka.sync.policy", sync),
-            ("kavka.disk.floor.bytes", "0"),
-            ("kavka.disk.reserve.bytes", "0"),
-        ]
+    /// The broker's `log.dirs`.
+    pub(crate) fn data_dir(&self) -> &Path {
+        match self {
+            Place::Memory(_) => Path::new(NOWHERE),
+            Place::Disk(dir) => dir.path(),
+        }
+    }
+
+    pub(crate) fn memory(&self) -> Option<&MemoryDisk> {
+        match self {
+            Place::Memory(disk) => Some(disk),
+            Place::Disk(_) => None,
+        }
     }
 }
 
-fn has_room(dir: &Path) -> bool {
-    use kavka_log::fs::{Fs, StdFs};
-    StdFs.free_space(dir).is_ok_and(|free| free >= ROOM)
+/// Opens what is on a disk in memory, for one more life.
+pub(crate) fn open_engines(
+    disk: &MemoryDisk,
+    options: StoreOptions,
+) -> Result<Engines, StartError> {
+    let fs = disk.mount();
+    let io = |source| LogError::Io { action: "open", path: META.into(), source: Arc::new(source) };
+    let mode =
+        if fs.file_len(Path::new(META)).is_ok() { OpenMode::Write } else { OpenMode::Create };
+    let file = fs.open(Path::new(META), mode).map_err(io)?;
+    fs.sync_dir(Path::new("/")).map_err(io)?;
+    let meta = EmbeddedMeta::open_on(MetaFile(file), META, os_random())?;
+    let store = SegmentStore::open_on(fs, LOGS, options, Arc::new(ignore))?;
+    Ok(Engines { meta: Arc::new(meta), store: Arc::new(store) })
+}
+
+/// A sync fails when the disk has gone on to a later life, or its power has failed: then so has the broker's.
+pub(crate) fn ignore(_: &LogError) {}
+
+/// The file of the metadata.
+struct MetaFile(Arc<dyn File>);
+
+impl fmt::Debug for MetaFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MetaFile").finish()
+    }
+}
+
+impl StorageBackend for MetaFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        // This disk reads and writes all it can at once.
+        let read = self.0.read_at(out, offset)?;
+        if read == out.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let written = self.0.write_at(data, offset)?;
+        if written == data.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
 }

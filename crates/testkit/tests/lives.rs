@@ -103,9 +103,10 @@ async fn what_was_acknowledged_survives(storage: Storage) {
     let member = stable_group(&mut client, "g").await;
     assert_eq!(commit(&mut client, "g", Some(&member), topic_id, 2).await, ErrorCode::None);
 
-    for life in 0..3 {
+    for life in 0..4 {
         match life {
             0 | 1 => broker.crash().await,
+            2 if storage == Storage::Memory => broker.power_loss().await.unwrap(),
             _ => broker.stop().await.unwrap(),
         }
         assert!(!broker.is_running());
@@ -138,6 +139,37 @@ async fn what_was_acknowledged_survives_a_crash_on_disk() {
 }
 
 #[tokio::test]
+async fn what_was_not_synced_is_lost_with_the_power() {
+    let relaxed = TestBroker::builder()
+        .property("kavka.sync.policy", "interval")
+        .property("kavka.sync.interval.ms", 3_600_000);
+    let broker = relaxed.topic("orders", 1).start().await;
+    let mut client = RawClient::connect(broker.addr()).await;
+    let topic_id = client.topic_id("orders").await;
+    assert_eq!(client.produce(topic_id, 0, batch(&["a", "b"])).await.error_code, ErrorCode::None);
+
+    // A process that dies loses nothing that was written.
+    broker.crash().await;
+    broker.restart().await.unwrap();
+    assert_eq!(broker.end_offsets("orders").unwrap(), [2]);
+
+    let mut client = RawClient::connect(broker.addr()).await;
+    assert_eq!(client.produce(topic_id, 0, batch(&["c"])).await.error_code, ErrorCode::None);
+    assert_eq!(broker.end_offsets("orders").unwrap(), [3]);
+    broker.power_loss().await.unwrap();
+    broker.restart().await.unwrap();
+    // The restart after the crash synced what it found.
+    assert_eq!(broker.end_offsets("orders").unwrap(), [2]);
+}
+
+#[tokio::test]
+async fn the_power_of_a_real_disk_is_not_cut() {
+    let broker = TestBroker::builder().storage(Storage::Disk).start().await;
+    assert!(matches!(broker.power_loss().await, Err(Error::NoPowerLoss)));
+    assert!(broker.is_running());
+}
+
+#[tokio::test]
 async fn a_broker_that_runs_is_restarted_cleanly() {
     let broker = TestBroker::builder().topic("orders", 1).start().await;
     broker.restart().await.unwrap();
@@ -162,7 +194,7 @@ fn a_broker_works_without_the_tests_runtime() {
 
 #[tokio::test]
 async fn a_dropped_broker_ends_quickly_and_leaves_nothing() {
-    let broker = TestBroker::builder().topic("orders", 1).start().await;
+    let broker = TestBroker::builder().storage(Storage::Disk).topic("orders", 1).start().await;
     let mut client = RawClient::connect(broker.addr()).await;
     let topic_id = client.topic_id("orders").await;
     client.produce(topic_id, 0, batch(&["a"])).await;

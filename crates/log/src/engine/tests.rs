@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::fs::MemoryDisk;
 use crate::testing::conformance::{self, Engine};
 use crate::testing::{SimFs, Survival};
 use crate::{LogStore, SegmentStore, StoreOptions, SyncerMode};
@@ -75,6 +76,48 @@ impl Engine for InMemory {
         self.fs = self.fs.crash(Survival::Synced);
         self.store = Self::open(&self.fs);
     }
+}
+
+/// The engine on the disk in memory, with its own sync threads; reopened after a loss of power.
+struct OnMemoryDisk {
+    disk: MemoryDisk,
+    store: Arc<SegmentStore>,
+}
+
+impl OnMemoryDisk {
+    fn open(disk: &MemoryDisk) -> Arc<SegmentStore> {
+        let on_fatal = Arc::new(|error: &crate::LogError| panic!("fatal: {error}"));
+        let store = SegmentStore::open_on(disk.mount(), "data", StoreOptions::default(), on_fatal);
+        Arc::new(store.unwrap())
+    }
+}
+
+impl Engine for OnMemoryDisk {
+    fn store(&self) -> Arc<dyn LogStore> {
+        Arc::clone(&self.store) as _
+    }
+
+    fn settle(&self) {}
+
+    fn reopen(&mut self) {
+        // What a clean stop left is all on the disk.
+        self.disk.power_loss();
+        self.store = Self::open(&self.disk);
+    }
+}
+
+impl Drop for OnMemoryDisk {
+    fn drop(&mut self) {
+        self.store.close().unwrap();
+    }
+}
+
+#[test]
+fn conforms_on_the_disk_in_memory() {
+    conformance::run(|| {
+        let disk = MemoryDisk::new();
+        Box::new(OnMemoryDisk { store: OnMemoryDisk::open(&disk), disk })
+    });
 }
 
 #[test]

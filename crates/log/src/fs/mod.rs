@@ -7,6 +7,7 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+mod memory;
 mod std_fs;
 
 use std::any::Any;
@@ -15,6 +16,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use memory::MemoryDisk;
 pub use std_fs::StdFs;
 
 /// How to open a file.
