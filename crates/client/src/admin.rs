@@ -1,10 +1,32 @@
 //! Administration: looking at a cluster and changing it.
 
 mod cluster;
+mod configs;
+mod groups;
+mod operation;
+mod partitions;
+mod rounds;
+mod topic_changes;
+mod topics;
 
 use std::time::Duration;
 
-pub use self::cluster::{Broker, ClusterDescription};
+use self::rounds::Repeat;
+pub use self::{
+    cluster::{Broker, ClusterDescription},
+    configs::{
+        ConfigChange, ConfigEntry, ConfigResource, ConfigSource, ConfigSynonym, ConfigType,
+        DescribeConfigs,
+    },
+    groups::{
+        CommittedOffset, GroupDescription, GroupFilter, GroupList, GroupListing, GroupMember,
+        GroupState, GroupType, MemberIdentity, OffsetsOfGroup,
+    },
+    operation::Operation,
+    partitions::{DeleteBefore, OffsetAt, OffsetSpec},
+    topic_changes::{CreatedTopic, NewPartitions, NewTopic},
+    topics::{PartitionDescription, TopicDescription, TopicListing},
+};
 use crate::{
     Error,
     cluster::Cluster,
@@ -13,10 +35,33 @@ use crate::{
 
 /// Asks brokers to describe and change things. Cheap to clone; clones share connections. Dropping it never waits.
 ///
-/// Every call retries what can pass, for at most `default.api.timeout.ms`.
+/// Every call retries what can pass and is safe to repeat, for at most `default.api.timeout.ms` or what
+/// [`Admin::with_timeout`] says. Calls about several things give a result for each; a failure of the whole, such as no broker
+/// being there, is then each one's result. What the broker is too old for is [`ErrorKind::Unsupported`](crate::ErrorKind), with
+/// the release that has it as advice.
 #[derive(Clone, Debug)]
 pub struct Admin {
     cluster: Cluster,
+    timeout: Option<Duration>,
+}
+
+/// Whether a change is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is made.
+    Apply,
+    /// The broker checks whether it could be made, and makes none (`validate_only`).
+    Validate,
+}
+
+impl Change {
+    /// Checking can be repeated, whatever the change.
+    fn repeat(self, repeat: Repeat) -> Repeat {
+        match self {
+            Change::Apply => repeat,
+            Change::Validate => Repeat::Safe,
+        }
+    }
 }
 
 /// Settings for an [`Admin`].
@@ -33,9 +78,15 @@ impl Admin {
         AdminBuilder::default()
     }
 
+    /// The same client, whose calls may take so long each instead of `default.api.timeout.ms`.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Admin {
+        Admin { cluster: self.cluster.clone(), timeout: Some(timeout) }
+    }
+
     /// The time a call may take.
     fn timeout(&self) -> Duration {
-        self.cluster.settings().default_api_timeout
+        self.timeout.unwrap_or(self.cluster.settings().default_api_timeout)
     }
 }
 
@@ -67,7 +118,7 @@ impl AdminBuilder {
     pub fn build(self) -> Result<Admin, Error> {
         match self.error {
             Some(error) => Err(error),
-            None => Ok(Admin { cluster: Cluster::new(self.settings)? }),
+            None => Ok(Admin { cluster: Cluster::new(self.settings)?, timeout: None }),
         }
     }
 }

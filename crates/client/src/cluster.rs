@@ -7,6 +7,7 @@
 //! servers are asked again (KIP-899, KIP-1102).
 
 mod backoff;
+mod coordinators;
 mod metadata;
 mod pool;
 mod refresh;

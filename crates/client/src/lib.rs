@@ -2,7 +2,7 @@
 //!
 //! * [`Error`]: what went wrong, whether trying again can help, and what to do.
 //! * [`settings`]: every setting by the name Kafka gives it, with Kafka's defaults.
-//! * [`Admin`]: looks at a cluster and changes it.
+//! * [`admin`]: [`Admin`] looks at a cluster and changes it.
 //! * `cluster`: what is known of the cluster (brokers, topics, leaders), and a connection to each broker for each purpose.
 //! * `connection`: one connection: pipelined requests, negotiated versions, deadlines.
 //!
@@ -11,7 +11,7 @@
 // The consumer and the producer use the rest of the cluster.
 #![allow(dead_code)]
 
-mod admin;
+pub mod admin;
 mod cluster;
 mod connection;
 mod error;
@@ -22,6 +22,6 @@ pub use kavka_member::{IsolationLevel, TopicPartition};
 pub use kavka_protocol::{ErrorCode, Uuid};
 
 pub use self::{
-    admin::{Admin, AdminBuilder, Broker, ClusterDescription},
+    admin::{Admin, AdminBuilder},
     error::{Error, ErrorKind},
 };

@@ -1,9 +1,21 @@
 //! The cluster: its brokers and its controller.
 
-use bytestring::ByteString;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use super::Admin;
-use crate::Error;
+use bytestring::ByteString;
+use kavka_protocol::{
+    ApiKey, ErrorCode,
+    messages::{DescribeClusterRequest, MetadataRequest},
+};
+
+use super::{
+    Admin, Operation,
+    rounds::{Left, Repeat},
+};
+use crate::{Error, cluster::Node, connection::Connection};
+
+/// The versions of Metadata that tell what may be done with the cluster (KIP-430).
+const OPERATIONS: RangeInclusive<i16> = 8..=10;
 
 /// What a cluster consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +26,8 @@ pub struct ClusterDescription {
     pub controller: Option<i32>,
     /// The brokers that are alive, by id.
     pub brokers: Vec<Broker>,
+    /// What this client may do with the cluster (KIP-430); brokers before 2.3 do not tell.
+    pub authorized_operations: Option<BTreeSet<Operation>>,
 }
 
 /// A broker.
@@ -29,28 +43,90 @@ pub struct Broker {
     pub rack: Option<ByteString>,
 }
 
+impl Broker {
+    pub(super) fn of(node: &Node) -> Self {
+        let address = &node.address;
+        Self {
+            id: node.id,
+            host: address.host.clone(),
+            port: address.port,
+            rack: node.rack.clone(),
+        }
+    }
+}
+
 impl Admin {
     /// The brokers and the controller, as they are now.
     ///
-    /// Cancel safe.
+    /// Cancel safe: it only reads.
     ///
     /// # Errors
     /// No broker answers in time, or the cluster refuses.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription, Error> {
-        let metadata =
-            self.cluster.retry(self.timeout(), async |_| self.cluster.refresh().await).await?;
-        let brokers = metadata.nodes.values();
+        self.once(Repeat::Safe, |left| async move {
+            let connection = self.cluster.any().await?;
+            if connection.versions().has(ApiKey::DescribeCluster) {
+                self.describe_cluster_at(&connection, left).await
+            } else {
+                self.describe_old_cluster_at(&connection, left).await
+            }
+        })
+        .await
+    }
+
+    async fn describe_cluster_at(
+        &self,
+        connection: &Connection,
+        left: Left,
+    ) -> Result<ClusterDescription, Error> {
+        let request = DescribeClusterRequest {
+            include_cluster_authorized_operations: true,
+            ..Default::default()
+        };
+        let response = self.ask(connection, &request, i16::MAX, left).await?;
+        if response.error_code != ErrorCode::None {
+            return Err(Error::broker(response.error_code, "describing the cluster")
+                .with_detail(response.error_message.as_deref().map(AsRef::as_ref)));
+        }
+        let nodes = response
+            .brokers
+            .into_iter()
+            .filter_map(|row| Node::new(row.broker_id, row.host, row.port, row.rack));
         Ok(ClusterDescription {
-            cluster_id: metadata.cluster_id.clone(),
-            controller: metadata.controller,
-            brokers: brokers
-                .map(|node| Broker {
-                    id: node.id,
-                    host: node.address.host.clone(),
-                    port: node.address.port,
-                    rack: node.rack.clone(),
-                })
-                .collect(),
+            cluster_id: Some(response.cluster_id).filter(|id| !id.is_empty()),
+            controller: Some(response.controller_id).filter(|id| *id >= 0),
+            brokers: in_order(nodes),
+            authorized_operations: Operation::set(response.cluster_authorized_operations),
         })
     }
+
+    /// Brokers before 2.8 tell the same with their metadata.
+    async fn describe_old_cluster_at(
+        &self,
+        connection: &Connection,
+        left: Left,
+    ) -> Result<ClusterDescription, Error> {
+        let version = Self::version::<MetadataRequest>(connection)?;
+        let request = MetadataRequest {
+            topics: Some(Vec::new()),
+            include_cluster_authorized_operations: OPERATIONS.contains(&version),
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
+        let response = self.ask(connection, &request, version, left).await?;
+        let brokers = response.brokers.into_iter();
+        let nodes = brokers.filter_map(|row| Node::new(row.node_id, row.host, row.port, row.rack));
+        Ok(ClusterDescription {
+            cluster_id: response.cluster_id,
+            controller: Some(response.controller_id).filter(|id| *id >= 0),
+            brokers: in_order(nodes),
+            authorized_operations: Operation::set(response.cluster_authorized_operations),
+        })
+    }
+}
+
+fn in_order(nodes: impl Iterator<Item = Node>) -> Vec<Broker> {
+    let mut brokers: Vec<Broker> = nodes.map(|node| Broker::of(&node)).collect();
+    brokers.sort_by_key(|broker| broker.id);
+    brokers
 }
