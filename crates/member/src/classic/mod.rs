@@ -100,8 +100,8 @@ pub(crate) struct Classic {
     sync: Option<RequestId>,
     /// What SyncGroup is to carry, as soon as it can be sent.
     to_sync: Option<Vec<(ByteString, Bytes)>>,
-    /// The generation the assignor works for, and who is in it.
-    assigning: Option<(i32, sync::Claims)>,
+    /// The generation the assignor works for, who is in it, and what they subscribe to.
+    assigning: Option<(i32, sync::Claims, BTreeSet<ByteString>)>,
     departure: Option<Departure>,
     /// A request is parked on the connection to the coordinator, and would be in the way of what comes next.
     must_reconnect: bool,

@@ -65,7 +65,7 @@ impl Classic {
             self.to_sync = Some(Vec::new());
             return;
         }
-        self.assigning = Some((self.generation, claims));
+        self.assigning = Some((self.generation, claims, topics));
         ctx.event(Event::Assign(AssignTask {
             generation: self.generation,
             assignor: self.assignor.clone(),
@@ -78,11 +78,16 @@ impl Classic {
         ctx: &mut Context<'_>,
         generation: i32,
         mut assignments: BTreeMap<ByteString, Assignment>,
-        topics: BTreeMap<ByteString, TopicShape>,
+        mut topics: BTreeMap<ByteString, TopicShape>,
     ) {
-        let Some((_, claims)) = self.assigning.take_if(|(asked, _)| *asked == generation) else {
+        let asked = self.assigning.take_if(|(asked, ..)| *asked == generation);
+        let Some((_, claims, subscribed)) = asked else {
             return ctx.trace(Trace::StaleAnswer);
         };
+        // A topic that does not exist yet looks like one without partitions: when it comes into being, it is to be assigned.
+        for topic in subscribed {
+            topics.entry(topic).or_default();
+        }
         assignments.retain(|member, _| claims.contains_key(member));
         if self.protocol == RebalanceProtocol::Cooperative {
             hold_back_moves(ctx, &mut assignments, &claims);
@@ -101,7 +106,7 @@ impl Classic {
         generation: i32,
         message: String,
     ) -> Option<MemberError> {
-        self.assigning.take_if(|(asked, _)| *asked == generation)?;
+        self.assigning.take_if(|(asked, ..)| *asked == generation)?;
         Some(ctx.error(ErrorKind::AssignorFailed(message), None))
     }
 

@@ -308,7 +308,7 @@ impl Positions {
         let owned: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
         for partition in owned {
             let id = self.topic_id(&partition.topic);
-            let epoch = self.next_epoch();
+            let (epoch, ownership) = (self.next_epoch(), self.last_ownership + 1);
             let Some(found) = self.partitions.get_mut(&partition) else { continue };
             if found.topic_id == Uuid::ZERO {
                 found.topic_id = id;
@@ -317,6 +317,9 @@ impl Positions {
                 // committed for this one.
                 found.topic_id = id;
                 found.start_over(epoch);
+                // A commit that still waits is of the log that is gone too, and would be sent under the id of this one.
+                found.ownership = ownership;
+                self.last_ownership = ownership;
                 found.committed = None;
                 found.validated_epoch = -1;
                 found.status = Status::Unknown;

@@ -107,6 +107,30 @@ fn leader_that_is_told_to_skip_syncs_without_assigning_and_watches_the_topics() 
     assert!(ctx.has(RequestKind::Join), "KAFKA-13435");
 }
 
+/// Found by the simulation: a topic that came into being after an assignment without it stayed with nobody.
+#[test]
+fn leader_watches_topics_that_its_assignor_did_not_know() {
+    let mut ctx = Context::new();
+    ctx.step(Input::Metadata([].into()));
+    ctx.subscribe();
+    ctx.answer_find();
+    let Request::Join(join) = ctx.find(RequestKind::Join).unwrap().request.clone() else {
+        panic!()
+    };
+    let own = JoinedMember {
+        member_id: "m".into(),
+        instance_id: None,
+        metadata: join.protocols[0].1.clone(),
+    };
+    let response = JoinResponse { leader: "m".into(), members: vec![own], ..ctx.joined(1) };
+    ctx.answer(RequestKind::Join, Response::Join(response));
+    ctx.step(Input::Assigned { generation: 1, assignments: [].into(), topics: [].into() });
+    ctx.answer_sync(&[]);
+    assert!(!ctx.has(RequestKind::Join));
+    ctx.step(Input::Metadata(metadata(1, 0)));
+    assert!(ctx.has(RequestKind::Join), "the topic is there now");
+}
+
 #[test]
 fn assignor_that_fails_is_fatal() {
     let mut ctx = Context::new();

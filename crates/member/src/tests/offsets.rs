@@ -388,3 +388,23 @@ fn topic_made_anew_does_not_inherit_the_position() {
         "30 of the old topic is not committed for the new one"
     );
 }
+
+/// Found by the simulation: an offset of the topic that is gone was committed for its successor, whose first records nobody read.
+#[test]
+fn topic_made_anew_does_not_inherit_a_commit_that_waits() {
+    let topic = |id: u8| {
+        let mut topics = metadata(4, 0);
+        topics.get_mut("t").unwrap().id = Uuid::from_bytes([id; 16]);
+        Input::Metadata(topics)
+    };
+    let mut ctx = Context::new();
+    ctx.step(topic(1));
+    ctx.stable(1, &[0]);
+    let (first, second) = (ctx.commit_sync(&[(0, 30)]), ctx.commit_sync(&[(0, 40)]));
+    ctx.step(topic(2));
+    ctx.answer_commit(ErrorCode::UnknownTopicId);
+    ctx.sleep(5_000);
+    assert!(!ctx.has(RequestKind::CommitOffsets), "nothing of the old topic is sent any more");
+    assert_eq!(ctx.outcome(first), Some(vec![ErrorKind::LostOwnership]));
+    assert_eq!(ctx.outcome(second), Some(vec![ErrorKind::LostOwnership]));
+}
