@@ -1,15 +1,27 @@
 //! `kavka`: the one binary.
 //!
-//! Exit codes: 0 after a clean stop, 1 when something failed, 2 when the command line or the configuration is wrong.
+//! Exit codes: 0 after success or a clean stop, 1 when something failed, 2 when the command line or the configuration is
+//! wrong, 3 when a condition that was asked for is not met. Data goes to standard output, everything else to standard error.
 
+mod completions;
+mod failure;
+mod group;
+mod man;
+mod options;
+mod output;
 mod serve;
 mod signals;
+#[allow(dead_code, reason = "the rest is for producing and consuming")]
+mod time;
+mod topic;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-/// A Kafka-compatible broker whose consumer groups explain themselves.
+use crate::failure::Exit;
+
+/// A Kafka-compatible broker whose consumer groups explain themselves, and the tools to work with it and with any Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "kavka", version, about, propagate_version = true)]
 struct Cli {
@@ -21,13 +33,45 @@ struct Cli {
 enum Command {
     /// Run the broker.
     Serve(serve::Args),
+    /// Look at topics and change them.
+    Topic(topic::Args),
+    /// Look at consumer groups and change them.
+    Group(group::Args),
+    /// Print the line that gives a shell completions, with the names of topics and groups that are there.
+    Completions(completions::Args),
+    /// Write manual pages.
+    Man(man::Args),
 }
 
 /// The command line or the configuration is wrong.
-const USAGE: u8 = 2;
+const USAGE: u8 = Exit::Usage as u8;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Serve(args) => serve::run(args),
+    completions::answer_shell();
+    let done = match Cli::parse().command {
+        Command::Serve(args) => return serve::run(args),
+        Command::Topic(args) => topic::run(args),
+        Command::Group(args) => group::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(output::tell_failure(&failure)),
+    }
+}
+
+/// The definition of every command and option.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// `NAME=VALUE` on the command line.
+fn property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("expected NAME=VALUE".to_owned()),
     }
 }

@@ -16,7 +16,10 @@ use kavka_broker::{
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::signals::Signals;
+use crate::{
+    options::{BOOTSTRAP_VARIABLE, PROFILE_VARIABLE},
+    signals::Signals,
+};
 
 /// Threads that may wait for the disk, beside those that serve.
 const MAX_BLOCKING_THREADS: usize = 32;
@@ -39,17 +42,8 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
 
     /// A setting by its Kafka name, such as group.initial.rebalance.delay.ms=0; goes before environment and file
-    #[arg(short = 'X', value_name = "NAME=VALUE", value_parser = property)]
+    #[arg(short = 'X', value_name = "NAME=VALUE", value_parser = crate::property)]
     properties: Vec<(String, String)>,
-}
-
-fn property(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => {
-            Ok((name.trim().to_owned(), value.to_owned()))
-        }
-        _ => Err("expected NAME=VALUE".to_owned()),
-    }
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
@@ -118,7 +112,7 @@ fn load(args: Args) -> anyhow::Result<BrokerConfig> {
         file: args.config.as_deref(),
         properties,
         env: std::env::vars(),
-        reserved_env: &[LOG_VARIABLE],
+        reserved_env: &[LOG_VARIABLE, BOOTSTRAP_VARIABLE, PROFILE_VARIABLE],
     };
     Ok(BrokerConfig::load(options)?)
 }

@@ -11,11 +11,13 @@ use super::error::ConfigError;
 
 /// One setting of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) name: String,
-    pub(super) value: String,
+pub struct Line {
+    /// The name, nested tables joined with dots.
+    pub name: String,
+    /// The value as text.
+    pub value: String,
     /// From 1.
-    pub(super) line: usize,
+    pub line: usize,
 }
 
 /// Reads a file; its extension says which kind it is.
@@ -35,10 +37,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<Line>, ConfigError> {
 }
 
 /// A line, and what is wrong there.
-type SyntaxError = (usize, String);
+pub type SyntaxError = (usize, String);
 
-/// Names with dots are written as nested tables or as quoted keys, in any mixture.
-pub(super) fn parse_toml(text: &str) -> Result<Vec<Line>, SyntaxError> {
+/// Reads TOML. Names with dots are written as nested tables or as quoted keys, in any mixture.
+///
+/// # Errors
+/// It is no TOML, or a value is no text, number, truth value or list of these.
+pub fn parse_toml(text: &str) -> Result<Vec<Line>, SyntaxError> {
     let line_of = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(span.start));
@@ -94,8 +99,11 @@ fn scalar(value: &Spanned<DeValue<'_>>) -> Option<String> {
     }
 }
 
-/// The syntax of `java.util.Properties`, in UTF-8.
-pub(super) fn parse_properties(text: &str) -> Result<Vec<Line>, SyntaxError> {
+/// Reads the syntax of `java.util.Properties`, in UTF-8.
+///
+/// # Errors
+/// A `\\u` without four hex digits.
+pub fn parse_properties(text: &str) -> Result<Vec<Line>, SyntaxError> {
     let mut lines = Vec::new();
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut natural = text.split('\n').enumerate();

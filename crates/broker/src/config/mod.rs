@@ -31,6 +31,7 @@ use kavka_meta::ConfigMap;
 
 pub use describe::validate_dynamic;
 pub use error::{ConfigError, Origin};
+pub use file::{Line, SyntaxError, parse_properties, parse_toml};
 pub use listener::Listener;
 pub use load::{LoadOptions, environment_name};
 pub use table::{BROKER_CONFIGS, documentation, find_setting, is_dynamic};

@@ -1,0 +1,6 @@
+//! `kavka group`.
+
+mod change;
+mod check;
+mod look;
+mod seek;
