@@ -1,4 +1,5 @@
-//! What the program around a broker sees of it without a connection: groups, committed offsets, ends of partitions.
+//! What the program around a broker sees of it, and does with it, without a connection: groups, committed offsets, partitions,
+//! records, new topics.
 //!
 //! Everything is read from where requests are answered from, so it is never ahead of what a client could see.
 
@@ -7,6 +8,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use kavka_coordinator::group::{
     DescribedGroup, FetchReply, FetchRequest, GroupState, Reply, Request,
@@ -57,6 +59,16 @@ pub enum InspectError {
         topic: String,
         /// The partition.
         partition: usize,
+    },
+    /// Records were not appended, or not read.
+    #[error("{topic}-{partition}: {reason}")]
+    Records {
+        /// The topic's name.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Why.
+        reason: String,
     },
     /// The group's coordinator does not serve it right now.
     #[error("the coordinator of group {group} says {}", error.name())]
@@ -178,6 +190,56 @@ impl Inspector {
         found.partitions.iter().enumerate().map(offsets).collect()
     }
 
+    /// Appends a batch as the produce of a client would, and returns the offset of its first record once it is durable.
+    ///
+    /// A call that is dropped may have appended it or not.
+    ///
+    /// # Errors
+    /// [`InspectError::Records`], [`InspectError::UnknownTopic`], [`InspectError::Gone`].
+    pub async fn append(
+        &self,
+        topic: &str,
+        partition: i32,
+        batch: &Bytes,
+    ) -> Result<i64, InspectError> {
+        let broker = self.broker()?;
+        let failed = |reason: String| {
+            let topic = topic.to_owned();
+            InspectError::Records { topic, partition, reason }
+        };
+        let found = find_partition(&broker, topic, partition)?;
+        let produced = found.produce(batch, broker.clock.wall_ms());
+        let produced = produced.map_err(|error| failed(error.to_string()))?;
+        let durable = found.durable(produced.end_offset).await;
+        durable.map_err(|_| failed("the disk failed, or the topic was deleted".to_owned()))?;
+        Ok(produced.base_offset)
+    }
+
+    /// Whole batches from the one that has the offset `from` on, as consumers see them: up to `max_bytes`, but one at least if
+    /// there is one.
+    ///
+    /// Cancel safe: it changes nothing.
+    ///
+    /// # Errors
+    /// [`InspectError::Records`], [`InspectError::UnknownTopic`], [`InspectError::Gone`].
+    pub async fn read(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        max_bytes: usize,
+    ) -> Result<Bytes, InspectError> {
+        let broker = self.broker()?;
+        let found = find_partition(&broker, topic, partition)?;
+        let read = found.read(from, found.high_watermark(), max_bytes, true).await;
+        let failed = |error: LogError| InspectError::Records {
+            topic: topic.to_owned(),
+            partition,
+            reason: error.to_string(),
+        };
+        Ok(read.map_err(failed)?.into_bytes())
+    }
+
     /// Creates topics at once, each with its number of partitions and its configs; they are served when this returns. The ids,
     /// in the order of the topics.
     ///
@@ -199,4 +261,18 @@ impl Inspector {
         let created = broker.create_topics(new).await?;
         created.into_iter().map(|topic| Ok(topic?.id)).collect()
     }
+}
+
+fn find_partition(
+    broker: &Broker,
+    topic: &str,
+    partition: i32,
+) -> Result<Arc<Partition>, InspectError> {
+    let unknown = || InspectError::UnknownTopic { topic: topic.to_owned() };
+    let found = broker.topics.by_name(topic).ok_or_else(unknown)?;
+    found.partition(partition).cloned().map_err(|error| InspectError::Records {
+        topic: topic.to_owned(),
+        partition,
+        reason: error.name().to_owned(),
+    })
 }

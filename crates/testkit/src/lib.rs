@@ -9,6 +9,8 @@
 //! * [`TestBroker::crash`] and [`restart`](TestBroker::restart), on the same port, with what the broker had written;
 //!   [`power_loss`](TestBroker::power_loss), after which there is only what it had synced.
 //! * Rules that delay, hold, ignore, fail or lose chosen requests: [`TestBroker::on`].
+//! * Records put into topics and read from them without a client: [`TestBroker::produce`] and
+//!   [`records`](TestBroker::records).
 //! * A log of the requests that came: [`TestBroker::requests`].
 //! * A client that speaks the protocol and nothing else: [`raw`].
 //!
@@ -67,6 +69,7 @@ mod builder;
 mod error;
 mod port;
 pub mod raw;
+mod records;
 mod rules;
 mod storage;
 mod waits;
@@ -79,6 +82,7 @@ pub use self::{
     broker::TestBroker,
     builder::Builder,
     error::Error,
+    records::{NewRecord, Record},
     rules::{Rule, RuleBuilder, SeenRequest},
     storage::Storage,
     waits::{Group, GroupCondition, GroupMember},
