@@ -1,20 +1,30 @@
-//! How long a test broker takes to start, to stop being there, and to come back after a crash.
+//! How long a test broker takes to start, to answer its first client, to come back after a crash, and to be gone.
 //!
 //! `cargo run --release -p kavka-testkit --example start_time -- [ROUNDS]`, on a machine that does nothing else.
 
 use std::time::{Duration, Instant};
 
-use kavka_testkit::TestBroker;
+use kavka_protocol::messages::ApiVersionsRequest;
+use kavka_testkit::{TestBroker, raw::RawClient};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rounds = std::env::args().nth(1).map_or(Ok(200), |rounds| rounds.parse())?;
-    let (mut plain, mut with_topic) = (Vec::new(), Vec::new());
+    let start = Instant::now();
+    drop(TestBroker::start().await);
+    println!(
+        "the first of a process, and gone     {:13.2} ms",
+        start.elapsed().as_secs_f64() * 1000.0
+    );
+
+    let (mut plain, mut with_topic, mut answered) = (Vec::new(), Vec::new(), Vec::new());
     let (mut restarts, mut drops) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let start = Instant::now();
         let broker = TestBroker::start().await;
         plain.push(start.elapsed());
+        RawClient::connect(broker.addr()).await.call(ApiVersionsRequest::default()).await;
+        answered.push(start.elapsed());
 
         broker.crash().await;
         let start = Instant::now();
@@ -31,6 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         drop(broker);
     }
     report("start()", &mut plain);
+    report("start() to the first answer", &mut answered);
     report("start with a topic of 6 partitions", &mut with_topic);
     report("restart after a crash", &mut restarts);
     report("drop", &mut drops);

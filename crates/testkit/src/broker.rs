@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
@@ -251,7 +252,7 @@ impl TestBroker {
                 let options = options(&rules, disk.as_ref());
                 match Broker::start_with(config.clone(), options).await {
                     // Threads of the life before may still be at work.
-                    Err(error) if is_locked(&error) && Instant::now() < patience => {
+                    Err(error) if is_held(&error) && Instant::now() < patience => {
                         tokio::time::sleep(LOOK_AGAIN).await;
                     }
                     started => return started,
@@ -374,9 +375,13 @@ fn options(rules: &Arc<Rules>, disk: Option<&MemoryDisk>) -> StartOptions {
     }
 }
 
-fn is_locked(error: &StartError) -> bool {
-    matches!(
-        error,
-        StartError::Log(LogError::Locked { .. }) | StartError::Meta(MetaError::Locked { .. })
-    )
+/// Whether what the broker wants may still be held by its own life before, of which nobody saw the end.
+fn is_held(error: &StartError) -> bool {
+    match error {
+        StartError::Log(LogError::Locked { .. }) | StartError::Meta(MetaError::Locked { .. }) => {
+            true
+        }
+        StartError::Listen { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+        _ => false,
+    }
 }

@@ -37,7 +37,7 @@ pub enum Error {
     Stop(String),
     /// A topic, group or partition is not there, or a topic was refused.
     #[error(transparent)]
-    Inspect(#[from] InspectError),
+    Inspect(InspectError),
     /// The broker was stopped or crashed; [`restart`](crate::TestBroker::restart) starts it again.
     #[error("the broker is down: it was stopped or crashed and not restarted")]
     Down,
@@ -98,6 +98,15 @@ pub enum Error {
         /// How long.
         timeout: Duration,
     },
+}
+
+impl From<InspectError> for Error {
+    fn from(error: InspectError) -> Self {
+        match error {
+            InspectError::Gone => Error::Down,
+            error => Error::Inspect(error),
+        }
+    }
 }
 
 impl std::fmt::Debug for Error {

@@ -65,6 +65,18 @@ impl RawClient {
         self.call_version(request, newest).await
     }
 
+    /// As [`call`](Self::call); `None` if the connection is closed before the answer, or was before.
+    ///
+    /// # Panics
+    /// If the broker does not answer within [`PATIENCE`], or answers something else.
+    pub async fn try_call<R: Request>(&mut self, request: R) -> Option<R::Response> {
+        let (_, newest) = R::API_KEY.versions();
+        let (id, frame) = self.frame(&request, newest);
+        self.stream.write_all(&frame).await.ok()?;
+        let answer = self.receive_frame().await?;
+        Some(decode_response::<R>(answer, id, newest))
+    }
+
     /// As [`call`](Self::call), in this version.
     ///
     /// # Panics
@@ -79,6 +91,13 @@ impl RawClient {
     /// # Panics
     /// If the request cannot be said in this version, or the connection is closed.
     pub async fn send<R: Request>(&mut self, request: &R, version: i16) -> i32 {
+        let (id, frame) = self.frame(request, version);
+        self.send_bytes(&frame).await;
+        id
+    }
+
+    /// The next request, and its correlation id.
+    fn frame<R: Request>(&mut self, request: &R, version: i16) -> (i32, Bytes) {
         self.next += 1;
         let header = RequestHeader {
             request_api_key: R::API_KEY.code(),
@@ -90,8 +109,7 @@ impl RawClient {
         let header = header.to_bytes(R::API_KEY.request_header_version(version));
         let body = request.to_bytes(version);
         let (header, body) = (header.expect("a valid header"), body.expect("a valid request"));
-        self.send_frame(&[&header[..], &body[..]].concat()).await;
-        self.next
+        (self.next, with_length(&[&header, &body]))
     }
 
     /// Sends bytes with their length in front.
@@ -99,10 +117,7 @@ impl RawClient {
     /// # Panics
     /// If the connection is closed.
     pub async fn send_frame(&mut self, frame: &[u8]) {
-        let mut bytes = BytesMut::new();
-        bytes.put_i32(i32::try_from(frame.len()).expect("a frame below 2 GiB"));
-        bytes.put_slice(frame);
-        self.send_bytes(&bytes).await;
+        self.send_bytes(&with_length(&[frame])).await;
     }
 
     /// Sends bytes as they are.
@@ -219,6 +234,15 @@ impl fmt::Debug for RawClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawClient").field("client_id", &self.client_id).finish_non_exhaustive()
     }
+}
+
+/// These pieces as one frame.
+fn with_length(pieces: &[&[u8]]) -> Bytes {
+    let size: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let mut bytes = BytesMut::with_capacity(4 + size);
+    bytes.put_i32(i32::try_from(size).expect("a frame below 2 GiB"));
+    pieces.iter().for_each(|piece| bytes.put_slice(piece));
+    bytes.freeze()
 }
 
 /// The answer in a frame.

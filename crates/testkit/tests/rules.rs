@@ -4,14 +4,15 @@
 use std::time::{Duration, Instant};
 
 use kavka_protocol::messages::{
-    ApiVersionsRequest, FindCoordinatorRequest, HeartbeatRequest, MetadataRequest,
+    ApiVersionsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest, MetadataRequest,
+    ProduceRequest,
 };
 use kavka_testkit::{
     ApiKey, Error, ErrorCode, TestBroker,
     raw::{
         RawClient, batch, fetch_request,
         groups::{commit, heartbeat, stable_group},
-        produce_request,
+        produce_request, values,
     },
 };
 
@@ -104,16 +105,29 @@ async fn a_delayed_request_is_handled_late() {
     let broker = TestBroker::builder().topic("orders", 1).start().await;
     let mut client = RawClient::connect(broker.addr()).await;
     let topic_id = client.topic_id("orders").await;
-    broker.on(ApiKey::Produce).first(1).delay(SHORT);
+    let rule = broker.on(ApiKey::Produce).first(1).delay(SHORT);
     let start = Instant::now();
-    let id = client.send(&produce_request(topic_id, 0, batch(&["a"])), 13).await;
-    // The next request of the connection is handled before it, and answered after it.
-    let next = client.send(&fetch_request(topic_id, 0, 0), 18).await;
-    client.receive::<kavka_protocol::messages::ProduceRequest>(id, 13).await;
+    let produced = client.produce(topic_id, 0, batch(&["a"])).await;
+    assert_eq!((produced.error_code, rule.hits()), (ErrorCode::None, 1));
     assert!(start.elapsed() >= SHORT);
-    let fetched = client.receive::<kavka_protocol::messages::FetchRequest>(next, 18).await;
-    assert_eq!(fetched.responses.len(), 1);
-    assert!(kavka_testkit::raw::values(&fetched).is_empty());
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_held_request_is_handled_before_it_and_answered_after_it() {
+    let broker = TestBroker::builder().topic("orders", 1).start().await;
+    let mut client = RawClient::connect(broker.addr()).await;
+    let topic_id = client.topic_id("orders").await;
+    let held = broker.on(ApiKey::Produce).hold();
+    let next = broker.on(ApiKey::Fetch).delay_answer(Duration::ZERO);
+    let produce = client.send(&produce_request(topic_id, 0, batch(&["a"])), 13).await;
+    let fetch = client.send(&fetch_request(topic_id, 0, 0), 18).await;
+    broker.wait_for_hits(&next, 1, LONG).await.unwrap();
+    is_never_answered(&mut client).await;
+    held.release();
+    client.receive::<ProduceRequest>(produce, 13).await;
+    let fetched = client.receive::<FetchRequest>(fetch, 18).await;
+    assert!(values(&fetched).is_empty());
+    assert_eq!(client.fetch_values(topic_id, 0, 0).await, ["a"]);
 }
 
 #[tokio::test]
