@@ -30,7 +30,7 @@ pub struct GroupShard {
     phase: Phase,
     pub(super) hard: HardState,
     /// Every group that is stored, has offsets, or is being joined.
-    pub(super) groups: BTreeMap<ByteString, ClassicGroup>,
+    pub(super) groups: BTreeMap<ByteString, Box<ClassicGroup>>,
     pub(super) timers: Timers,
     ids: MemberIds,
     /// The group at which the search for expired offsets goes on, if it was cut.
@@ -242,7 +242,7 @@ impl GroupShard {
         let group = ClassicGroup::new(id.clone(), now);
         output.records.push(Record::Group { group: id.clone(), value: Some(group.to_value()) });
         output.event(id, group.generation(), EventKind::GroupCreated);
-        self.groups.insert(id.clone(), group);
+        self.groups.insert(id.clone(), Box::new(group));
     }
 
     fn on_leave(
@@ -285,7 +285,7 @@ impl GroupShard {
             // A consumer that assigns itself, or an operator. No record: the offsets are all there is to it.
             let group = ClassicGroup::new(request.group.clone(), now);
             output.event(&request.group, group.generation(), EventKind::GroupCreated);
-            self.groups.insert(request.group.clone(), group);
+            self.groups.insert(request.group.clone(), Box::new(group));
         }
         output.records.extend(records);
         output.answer(id, Reply::CommitOffsets(reply));
@@ -303,7 +303,7 @@ impl GroupShard {
                 *failed.entry(code.code()).or_default() += 1;
             }
         }
-        let generation = self.groups.get(&request.group).map_or(-1, ClassicGroup::generation);
+        let generation = self.groups.get(&request.group).map_or(-1, |group| group.generation());
         for (code, partitions) in failed {
             let kind = EventKind::CommitFailed {
                 member: request.member_id.clone(),
@@ -342,7 +342,7 @@ impl GroupShard {
         let codes = groups
             .into_iter()
             .map(|group| {
-                let code = match self.groups.get(&group).map(ClassicGroup::state) {
+                let code = match self.groups.get(&group).map(|group| group.state()) {
                     None => ErrorCode::GroupIdNotFound,
                     Some(GroupState::Empty) => {
                         let tombstones = offsets::group_tombstones(&self.hard, &group);
@@ -382,7 +382,7 @@ impl GroupShard {
         let groups = self
             .groups
             .values()
-            .map(ClassicGroup::list)
+            .map(|group| group.list())
             .filter(|group| passes(&request.states, group.state.name()))
             .filter(|group| passes(&request.types, group.group_type))
             .collect();
@@ -489,10 +489,12 @@ impl GroupShard {
         for (id, value) in hard.groups() {
             let mut group = ClassicGroup::load(&mut ctx, id.clone(), value);
             group.after_load(&mut ctx);
-            groups.insert(id.clone(), group);
+            groups.insert(id.clone(), Box::new(group));
         }
         for id in hard.offsets.groups().chain(hard.pending.groups()) {
-            groups.entry(id.clone()).or_insert_with(|| ClassicGroup::new(id.clone(), now));
+            groups
+                .entry(id.clone())
+                .or_insert_with(|| Box::new(ClassicGroup::new(id.clone(), now)));
         }
         let first = now.monotonic + self.config.offsets_retention_check_interval;
         self.timers.arm(Timer::Expiry, first);

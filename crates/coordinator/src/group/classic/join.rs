@@ -119,7 +119,7 @@ impl ClassicGroup {
             Some(instance) if request.member_id.is_empty() => self.static_members.get(instance)?,
             _ => &request.member_id,
         };
-        self.members.get_key_value(id)
+        self.members.get_key_value(id).map(|(id, member)| (id, &**member))
     }
 
     /// Members that will be in the next generation if nobody else joins.
@@ -137,9 +137,10 @@ impl ClassicGroup {
             return names_a_protocol(request);
         }
         self.protocol_type.as_ref() == Some(&request.protocol_type)
-            && request.protocols.iter().any(|(name, _)| {
-                self.totals.supported.get(name).copied().unwrap_or(0) == self.members.len()
-            })
+            && request
+                .protocols
+                .iter()
+                .any(|(name, _)| self.totals.supported.get(name) == self.members.len())
     }
 
     /// KIP-394: a client without an id is given one and told to come again with it. So a client that never hears the answer

@@ -14,6 +14,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod checks;
+mod counts;
 mod join;
 mod member;
 mod rebalance;
@@ -31,6 +32,7 @@ use std::{
 use kavka_protocol::{ByteString, ErrorCode};
 
 use self::{
+    counts::Counts,
     member::{Member, PendingMember, millis},
     rebalance::Rebalance,
 };
@@ -53,7 +55,8 @@ pub(crate) struct ClassicGroup {
     /// The chosen protocol, once a generation is made.
     protocol: Option<ByteString>,
     leader: Option<ByteString>,
-    members: BTreeMap<ByteString, Member>,
+    /// Boxed: a node of the map has room for eleven, and most groups are small.
+    members: BTreeMap<ByteString, Box<Member>>,
     /// Instance id -> member id.
     static_members: BTreeMap<ByteString, ByteString>,
     /// Ids that were handed out and hold the rebalance.
@@ -64,9 +67,9 @@ pub(crate) struct ClassicGroup {
     owe_sync: BTreeSet<ByteString>,
     /// From the first cause on until the assignment is there or the group is empty.
     rebalance: Option<Rebalance>,
-    /// What the members of this generation subscribed to when it was made; `None` if that cannot be told. What a member says while
+    /// What the members of this generation subscribed to, in order, when it was made; `None` if that cannot be told. What a member says while
     /// the next one is made counts from then on: until then it goes on with what it was assigned.
-    subscribed: Option<BTreeSet<ByteString>>,
+    subscribed: Option<Box<[ByteString]>>,
     totals: Totals,
 }
 
@@ -76,9 +79,9 @@ struct Totals {
     /// Members with a parked JoinGroup.
     joining: usize,
     /// Protocol -> members that know it.
-    supported: BTreeMap<ByteString, usize>,
+    supported: Counts<ByteString>,
     /// Rebalance timeout -> members that have it.
-    rebalance_timeouts: BTreeMap<i32, usize>,
+    rebalance_timeouts: Counts<i32>,
     /// Bytes that the members add to the group's record, without assignments.
     weight: usize,
     /// Bytes of all their protocols.
@@ -221,10 +224,7 @@ impl ClassicGroup {
 
     /// How long a rebalance waits: for the most patient member.
     fn rebalance_timeout(&self) -> Duration {
-        self.totals
-            .rebalance_timeouts
-            .last_key_value()
-            .map_or(Duration::ZERO, |(ms, _)| millis(*ms))
+        self.totals.rebalance_timeouts.largest().map_or(Duration::ZERO, |ms| millis(*ms))
     }
 
     /// The member has been heard from: its session begins anew.
@@ -273,7 +273,7 @@ impl ClassicGroup {
             self.static_members.insert(instance.clone(), id.clone());
         }
         self.totals.add(&id, &member);
-        let former = self.members.insert(id, member);
+        let former = self.members.insert(id, Box::new(member));
         assert!(former.is_none(), "a member id is given to one member only");
     }
 
@@ -284,7 +284,7 @@ impl ClassicGroup {
         ctx: &mut Context<'_>,
         id: &ByteString,
         error: ErrorCode,
-    ) -> Option<Member> {
+    ) -> Option<Box<Member>> {
         let mut member = self.members.remove(id)?;
         self.totals.remove(id, &member);
         if let Some(request) = member.join.take() {
@@ -405,9 +405,9 @@ impl Totals {
     fn add(&mut self, id: &str, member: &Member) {
         self.joining += usize::from(member.joins());
         for (protocol, _) in &member.protocols {
-            *self.supported.entry(protocol.clone()).or_default() += 1;
+            self.supported.add(protocol);
         }
-        *self.rebalance_timeouts.entry(member.rebalance_timeout_ms).or_default() += 1;
+        self.rebalance_timeouts.add(&member.rebalance_timeout_ms);
         self.weight += member.weight(id);
         self.metadata_bytes += member.metadata_bytes();
     }
@@ -415,19 +415,10 @@ impl Totals {
     fn remove(&mut self, id: &str, member: &Member) {
         self.joining -= usize::from(member.joins());
         for (protocol, _) in &member.protocols {
-            decrement(&mut self.supported, protocol);
+            self.supported.remove(protocol);
         }
-        decrement(&mut self.rebalance_timeouts, &member.rebalance_timeout_ms);
+        self.rebalance_timeouts.remove(&member.rebalance_timeout_ms);
         self.weight -= member.weight(id);
         self.metadata_bytes -= member.metadata_bytes();
-    }
-}
-
-fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
-        }
     }
 }

@@ -204,8 +204,7 @@ impl ClassicGroup {
     /// group has now, otherwise the first by name: so the choice does not change by itself.
     pub(super) fn choose_protocol(&self) -> Option<ByteString> {
         let everyone = self.members.len();
-        let known_to_all =
-            |name: &ByteString| self.totals.supported.get(name).is_some_and(|n| *n == everyone);
+        let known_to_all = |name: &ByteString| self.totals.supported.get(name) == everyone;
         let mut votes: BTreeMap<&ByteString, usize> = BTreeMap::new();
         for member in self.members.values() {
             if let Some((name, _)) = member.protocols.iter().find(|(name, _)| known_to_all(name)) {

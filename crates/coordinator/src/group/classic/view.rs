@@ -62,26 +62,26 @@ impl ClassicGroup {
         self.state_timestamp_ms
     }
 
-    /// What the members of this generation subscribe to; `None` if that cannot be told: no consumers, no generation yet, or a
+    /// What the members of this generation subscribe to, in order; `None` if that cannot be told: no consumers, no generation yet, or a
     /// subscription that is not understood.
-    pub(crate) fn subscribed_topics(&self) -> Option<&BTreeSet<ByteString>> {
-        self.subscribed.as_ref()
+    pub(crate) fn subscribed_topics(&self) -> Option<&[ByteString]> {
+        self.subscribed.as_deref()
     }
 
-    /// What the members subscribe to as they are now.
-    pub(crate) fn current_subscriptions(&self) -> Option<BTreeSet<ByteString>> {
+    /// What the members subscribe to as they are now, in order.
+    pub(crate) fn current_subscriptions(&self) -> Option<Box<[ByteString]>> {
         if !self.is_of_consumers() {
             return None;
         }
         if self.members.is_empty() {
-            return Some(BTreeSet::new());
+            return Some(Box::default());
         }
         let protocol = self.protocol.as_ref()?;
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
             topics.extend(subscription_topics(&member.metadata(protocol)).ok()??);
         }
-        Some(topics)
+        Some(topics.into_iter().collect())
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn delete_offsets(
     }
     let subscribed = group.subscribed_topics();
     let is_subscribed = |topic: &ByteString| match &subscribed {
-        Some(topics) => topics.contains(topic),
+        Some(topics) => topics.binary_search(topic).is_ok(),
         None => group.is_of_consumers(),
     };
     let mut records = Vec::new();

@@ -1,6 +1,6 @@
 //! When an offset has been kept long enough (KIP-211).
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use kavka_protocol::ByteString;
 
@@ -12,8 +12,8 @@ use crate::group::{GroupState, OffsetValue, Record, classic::ClassicGroup, hard_
 pub(crate) enum ExpiryRule {
     /// An empty group: since it became empty. Records from before that time was stored: since the commit.
     SinceEmpty(i64),
-    /// A stable group of consumers: since the commit, but never for a topic that someone subscribes to.
-    SinceCommitUnlessSubscribed(BTreeSet<ByteString>),
+    /// A stable group of consumers: since the commit, but never for a topic that someone subscribes to; those are in order.
+    SinceCommitUnlessSubscribed(Box<[ByteString]>),
     /// A group that nobody ever joined: since the commit.
     SinceCommit,
     /// A rebalance is under way, or it cannot be told what the members read.
@@ -42,7 +42,9 @@ impl ExpiryRule {
     ) -> bool {
         let base = match self {
             Self::Never => return false,
-            Self::SinceCommitUnlessSubscribed(topics) if topics.contains(topic) => return false,
+            Self::SinceCommitUnlessSubscribed(topics) if topics.binary_search(topic).is_ok() => {
+                return false;
+            }
             Self::SinceEmpty(since) if *since != -1 => *since,
             Self::SinceEmpty(_) | Self::SinceCommit | Self::SinceCommitUnlessSubscribed(_) => {
                 value.commit_timestamp_ms
