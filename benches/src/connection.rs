@@ -153,12 +153,31 @@ impl Connection {
         self.send_frame(&mut frame)
     }
 
+    /// Sends several requests in one write; the answers are fetched later, one by one.
+    pub(crate) fn send_all<R: Request>(
+        &mut self,
+        requests: impl IntoIterator<Item = R>,
+    ) -> anyhow::Result<()> {
+        let version = self.version_of::<R>()?;
+        let mut frames = Vec::new();
+        for request in requests {
+            let mut frame = encode_frame(&request, version)?;
+            self.number(&mut frame);
+            frames.extend_from_slice(&frame);
+        }
+        self.stream.write_all(&frames).context("the broker takes no more requests")
+    }
+
     /// Sends a frame that [`encode_frame`] built, under the next correlation id.
     pub(crate) fn send_frame(&mut self, frame: &mut [u8]) -> anyhow::Result<()> {
+        self.number(frame);
+        self.stream.write_all(frame).context("the broker takes no more requests")
+    }
+
+    fn number(&mut self, frame: &mut [u8]) {
         frame[CORRELATION_ID_AT..CORRELATION_ID_AT + 4]
             .copy_from_slice(&self.next_correlation_id.to_be_bytes());
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1);
-        self.stream.write_all(frame).context("the broker takes no more requests")
     }
 
     /// Waits for the next answer.

@@ -29,9 +29,12 @@ pub(crate) struct Options {
     /// Seconds of each case of commit
     #[arg(long, default_value_t = 2.0, value_name = "S")]
     commit_seconds: f64,
-    /// Connections, one case each; each commits for a group of its own, one commit under way
+    /// Connections, one case each; each commits for a group of its own
     #[arg(long, value_delimiter = ',', default_value = "1,16", value_name = "N")]
     commit_connections: Vec<usize>,
+    /// Commits under way on a connection, one case each: so many are sent at once, then all answers are waited for
+    #[arg(long, value_delimiter = ',', default_value = "1", value_name = "N")]
+    commit_in_flight: Vec<usize>,
     /// Partitions in a commit, one case each
     #[arg(long, value_delimiter = ',', default_value = "1,50", value_name = "N")]
     commit_partitions: Vec<i32>,
@@ -90,32 +93,41 @@ impl Scenario for Commit {
             let ping_us = latencies.quantile_us(0.5);
             for &partitions in &options.commit_partitions {
                 for &committer in &options.commit_as {
-                    let mut committers = Vec::new();
-                    for connection in broker.connect_times(count)? {
-                        committers.push(Session::begin(connection, committer, &topic)?);
-                    }
-                    let (window, mut latencies, committers) =
-                        ping::run(broker, committers, duration, |session| {
-                            session.commit(&topic, partitions)
-                        })?;
-                    for session in committers {
-                        session.end(&topic, partitions)?;
-                    }
+                    for &in_flight in &options.commit_in_flight {
+                        let mut committers = Vec::new();
+                        for connection in broker.connect_times(count)? {
+                            committers.push(Session::begin(connection, committer, &topic)?);
+                        }
+                        let (window, mut latencies, committers) =
+                            ping::run(broker, committers, duration, |session| {
+                                session.commit_times(in_flight, &topic, partitions)
+                            })?;
+                        for session in committers {
+                            session.end(&topic, partitions)?;
+                        }
 
-                    let who = match committer {
-                        Committer::Simple => "simple",
-                        Committer::Member => "member",
-                    };
-                    let mut case =
-                        Case::new(format!("{who} x{count}, {partitions} part."), &mut measurements);
-                    let p50 = latencies.quantile_us(0.5);
-                    case.add("p50", "us", p50);
-                    case.add("p99", "us", latencies.quantile_us(0.99));
-                    case.add_cpu("broker cpu per commit", &window, latencies.count() as f64);
-                    case.add("rate", "1/s", latencies.count() as f64 / window.wall.as_secs_f64());
-                    case.add("p50 over Heartbeat", "x", p50 / ping_us);
-                    if let Some(sync_us) = sync_us {
-                        case.add("p50 over fdatasync", "x", p50 / sync_us);
+                        let who = match committer {
+                            Committer::Simple => "simple",
+                            Committer::Member => "member",
+                        };
+                        let mut name = format!("{who} x{count}, {partitions} part.");
+                        if in_flight > 1 {
+                            name += &format!(", {in_flight} at once");
+                        }
+                        let commits = (latencies.count() * in_flight) as f64;
+                        let mut case = Case::new(name, &mut measurements);
+                        let p50 = latencies.quantile_us(0.5);
+                        case.add("p50", "us", p50);
+                        case.add("p99", "us", latencies.quantile_us(0.99));
+                        case.add_cpu("broker cpu per commit", &window, commits);
+                        case.add("rate", "1/s", commits / window.wall.as_secs_f64());
+                        case.add_own_cpu(&window);
+                        if in_flight == 1 {
+                            case.add("p50 over Heartbeat", "x", p50 / ping_us);
+                            if let Some(sync_us) = sync_us {
+                                case.add("p50 over fdatasync", "x", p50 / sync_us);
+                            }
+                        }
                     }
                 }
             }
@@ -159,8 +171,33 @@ impl Session {
 
     /// Commits the next offset for the first partitions of a topic.
     pub(crate) fn commit(&mut self, topic: &Topic, partitions: i32) -> anyhow::Result<()> {
-        self.committed += 1;
-        let response = self.connection.call(&OffsetCommitRequest {
+        self.commit_times(1, topic, partitions)
+    }
+
+    /// Commits the next `times` offsets, all of them under way at once.
+    fn commit_times(&mut self, times: usize, topic: &Topic, partitions: i32) -> anyhow::Result<()> {
+        let first = self.committed + 1;
+        let requests: Vec<_> =
+            (first..).take(times).map(|offset| self.request(offset, topic, partitions)).collect();
+        self.connection.send_all(requests)?;
+        for _ in 0..times {
+            let response = self.connection.receive::<OffsetCommitRequest>()?;
+            let answered = response.topics.first().context("OffsetCommit answered nothing")?;
+            ensure!(
+                answered.partitions.len() == partitions as usize,
+                "OffsetCommit answered for {} of {partitions} partitions",
+                answered.partitions.len()
+            );
+            for partition in &answered.partitions {
+                check(partition.error_code, "OffsetCommit")?;
+            }
+            self.committed += 1;
+        }
+        Ok(())
+    }
+
+    fn request(&self, offset: i64, topic: &Topic, partitions: i32) -> OffsetCommitRequest {
+        OffsetCommitRequest {
             group_id: self.membership.group.clone(),
             generation_id_or_member_epoch: self.membership.generation,
             member_id: self.membership.member.clone(),
@@ -170,7 +207,7 @@ impl Session {
                 partitions: (0..partitions)
                     .map(|partition_index| OffsetCommitRequestPartition {
                         partition_index,
-                        committed_offset: self.committed,
+                        committed_offset: offset,
                         committed_metadata: Some(ByteString::new()),
                         ..Default::default()
                     })
@@ -178,17 +215,7 @@ impl Session {
                 ..Default::default()
             }],
             ..Default::default()
-        })?;
-        let answered = response.topics.first().context("OffsetCommit answered nothing")?;
-        ensure!(
-            answered.partitions.len() == partitions as usize,
-            "OffsetCommit answered for {} of {partitions} partitions",
-            answered.partitions.len()
-        );
-        for partition in &answered.partitions {
-            check(partition.error_code, "OffsetCommit")?;
         }
-        Ok(())
     }
 
     /// Asks for the last commit back, and leaves.

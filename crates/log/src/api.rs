@@ -104,7 +104,8 @@ pub enum AppendClass {
     #[default]
     Produce,
     /// Records of the coordinators: may go below the floor and use up the reserve, so that
-    /// commits, deletions and retention go on.
+    /// commits, deletions and retention go on. They are small and spread over many logs, so an engine may make those of all logs
+    /// durable together.
     Coordinator,
 }
 

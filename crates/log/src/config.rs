@@ -95,6 +95,10 @@ pub struct StoreOptions {
     pub syncer: SyncerMode,
     /// Bytes synced after which a log's recovery point is moved. Bounds what recovery re-reads.
     pub checkpoint_bytes: u64,
+    /// Bytes to which each of the two files of the journal grows, through which appends of
+    /// [`AppendClass::Coordinator`](crate::AppendClass::Coordinator) become durable: one sync serves those of all logs. 0 for
+    /// none.
+    pub journal_bytes: u64,
     /// Free bytes on the disk below which [`AppendClass::Produce`](crate::AppendClass::Produce)
     /// is refused.
     pub free_space_floor: u64,
@@ -117,6 +121,7 @@ impl Default for StoreOptions {
             sync_policy: SyncPolicy::Always,
             syncer: SyncerMode::Threads(4),
             checkpoint_bytes: 4 << 20,
+            journal_bytes: 4 << 20,
             free_space_floor: 64 << 20,
             reserve_bytes: 64 << 20,
             reserve_after_bytes: 256 << 20,

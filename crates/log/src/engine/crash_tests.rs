@@ -13,14 +13,15 @@ use kavka_protocol::records::{Decompressor, split_batches};
 use crate::testing::conformance::{id, read_all};
 use crate::testing::{Batch, Durable, FailPlan, SimFs, Survival, payload};
 use crate::{
-    AppendOptions, LogConfig, LogError, LogId, LogListener, LogStore, PartitionLog, SegmentStore,
-    StoreOptions, SyncerMode, UpTo,
+    AppendClass, AppendOptions, LogConfig, LogError, LogId, LogListener, LogStore, PartitionLog,
+    SegmentStore, StoreOptions, SyncerMode, UpTo,
 };
 
 pub(super) fn options() -> StoreOptions {
     StoreOptions {
         syncer: SyncerMode::Manual,
         checkpoint_bytes: 700,
+        journal_bytes: 2400,
         free_space_floor: 0,
         ..StoreOptions::default()
     }
@@ -44,6 +45,12 @@ pub(super) fn open_store(fs: &SimFs, died: &Arc<AtomicBool>) -> Result<SegmentSt
     let died = Arc::clone(died);
     let on_fatal = Arc::new(move |_: &LogError| died.store(true, Ordering::Relaxed));
     SegmentStore::open_on(Arc::new(fs.clone()), "data", options(), on_fatal)
+}
+
+/// As a coordinator appends, with one now and then that the journal does not get.
+pub(super) fn mostly_journaled(base_offset: i64) -> AppendOptions {
+    let class = if base_offset % 11 == 5 { AppendClass::Produce } else { AppendClass::Coordinator };
+    AppendOptions { class, ..AppendOptions::default() }
 }
 
 /// What a log has promised so far. It is updated before a promise can be broken and after it was
@@ -91,13 +98,19 @@ pub(super) struct Script {
     pub(super) fs: SimFs,
     promises: Promises,
     pub(super) died: Arc<AtomicBool>,
+    class: AppendClass,
 }
 
 pub(super) type Step = Result<(), LogError>;
 
 impl Script {
     pub(super) fn new(fs: SimFs) -> Self {
-        Self { fs, promises: Promises::default(), died: Arc::default() }
+        Self::of(fs, AppendClass::Produce)
+    }
+
+    /// What coordinators append goes through the journal.
+    fn of(fs: SimFs, class: AppendClass) -> Self {
+        Self { fs, promises: Promises::default(), died: Arc::default(), class }
     }
 
     fn note(&self, id: &LogId, change: impl FnOnce(&mut Promise)) {
@@ -122,7 +135,11 @@ impl Script {
             promise.batches.insert(base, batch.clone());
             promise.end = promise.end.max(next);
         });
-        log.append(batch, AppendOptions::default()).map(|_| ())
+        let options = match self.class {
+            AppendClass::Produce => AppendOptions::default(),
+            AppendClass::Coordinator => mostly_journaled(base),
+        };
+        log.append(batch, options).map(|_| ())
     }
 
     pub(super) fn fill(
@@ -218,6 +235,12 @@ impl Script {
         self.fill(&store, &*log, 7, 7)?;
         log.put_snapshot(log.log_end_offset(), Bytes::from_static(b"second"))?;
         self.maintain(&*log, 1000)?;
+        log.close()?;
+        // Closed and opened again beside the others.
+        let log = self.open(&store, &plain, false)?;
+        self.fill(&store, &*log, 2, 13)?;
+        self.fill(&store, &*keyed, 2, 14)?;
+        store.run_syncs();
         log.close()?;
         store.close()?;
         drop(store);
@@ -433,8 +456,17 @@ fn check_compacted(seen: &Seen, promise: &Promise, what: &str) {
 
 #[test]
 fn a_crash_at_any_call_leaves_what_was_promised() {
+    crash_at_any_call(AppendClass::Produce);
+}
+
+#[test]
+fn a_crash_at_any_call_leaves_what_the_journal_promised() {
+    crash_at_any_call(AppendClass::Coordinator);
+}
+
+fn crash_at_any_call(class: AppendClass) {
     let fs = SimFs::default();
-    let script = Script::new(fs.clone());
+    let script = Script::of(fs.clone(), class);
     let states = Arc::new(Mutex::new(Vec::new()));
     let (promises, kept) = (Arc::clone(&script.promises), Arc::clone(&states));
     fs.on_call(move |fs| {
@@ -460,10 +492,10 @@ fn a_crash_at_any_call_leaves_what_was_promised() {
 }
 
 /// Runs the script with a fault, then without any on what it left.
-fn run_with(fault: impl Fn(&SimFs), what: &str) {
+fn run_with(class: AppendClass, fault: impl Fn(&SimFs), what: &str) {
     let fs = SimFs::default();
     fault(&fs);
-    let script = Script::new(fs.clone());
+    let script = Script::of(fs.clone(), class);
     // Errors stop the script; some, of caches, do not.
     let outcome = script.run();
     fs.fail(None);
@@ -476,7 +508,16 @@ fn run_with(fault: impl Fn(&SimFs), what: &str) {
 
 #[test]
 fn any_call_may_fail() {
-    let script = Script::new(SimFs::default());
+    fail_any_call(AppendClass::Produce);
+}
+
+#[test]
+fn any_call_may_fail_when_there_is_a_journal() {
+    fail_any_call(AppendClass::Coordinator);
+}
+
+fn fail_any_call(class: AppendClass) {
+    let script = Script::of(SimFs::default(), class);
     script.run().unwrap();
     let (calls, reads) = (script.fs.calls(), script.fs.reads());
     for call in 0..calls {
@@ -485,15 +526,15 @@ fn any_call_may_fail() {
             let sticky = kind != ErrorKind::Interrupted;
             for sticky in if sticky { vec![false, true] } else { vec![false] } {
                 let plan = FailPlan { call, sticky, kind };
-                run_with(|fs| fs.fail(Some(plan)), &format!("{plan:?}"));
+                run_with(class, |fs| fs.fail(Some(plan)), &format!("{plan:?}"));
             }
         }
-        run_with(|fs| fs.short_write(call), &format!("short write {call}"));
+        run_with(class, |fs| fs.short_write(call), &format!("short write {call}"));
     }
     for call in 0..reads {
         for (kind, sticky) in [(ErrorKind::Other, false), (ErrorKind::Other, true)] {
             let plan = FailPlan { call, sticky, kind };
-            run_with(|fs| fs.fail_read(Some(plan)), &format!("reading: {plan:?}"));
+            run_with(class, |fs| fs.fail_read(Some(plan)), &format!("reading: {plan:?}"));
         }
     }
     println!("failed each of {calls} calls in 6 ways and each of {reads} reads in 2");
@@ -501,15 +542,17 @@ fn any_call_may_fail() {
 
 #[test]
 fn interrupted_and_short_calls_are_finished() {
-    let clean = Script::new(SimFs::default());
-    clean.run().unwrap();
-    for call in 0..clean.fs.calls() {
-        let fs = SimFs::default();
-        fs.short_write(call);
-        let script = Script::new(fs.clone());
-        script.run().unwrap();
-        let promises = script.promises.lock().unwrap().clone();
-        check(&fs.crash(Survival::Everything), &promises, &format!("short write {call}"));
+    for class in [AppendClass::Produce, AppendClass::Coordinator] {
+        let clean = Script::of(SimFs::default(), class);
+        clean.run().unwrap();
+        for call in 0..clean.fs.calls() {
+            let fs = SimFs::default();
+            fs.short_write(call);
+            let script = Script::of(fs.clone(), class);
+            script.run().unwrap();
+            let promises = script.promises.lock().unwrap().clone();
+            check(&fs.crash(Survival::Everything), &promises, &format!("short write {call}"));
+        }
     }
 }
 

@@ -83,8 +83,14 @@ pub(super) struct State {
     pub(super) log_end: i64,
     /// What counts as durable.
     pub(super) durable_end: i64,
-    /// What was synced; behind `durable_end` in relaxed modes.
+    /// What was synced; behind `durable_end` in relaxed modes, and of logs in the journal.
     pub(super) synced: RecoveryPoint,
+    /// All that was appended between `unjournaled_end` and here is in the journal, synced.
+    journaled_end: i64,
+    /// Nothing from here on was appended without the journal.
+    unjournaled_end: i64,
+    /// The names of the active segment and of what it is in are durable.
+    names_synced: bool,
     pub(super) clean_up_to: i64,
     /// See [`Checkpoint::gaps_below`].
     pub(super) gaps_below: i64,
@@ -153,6 +159,9 @@ impl SegmentLog {
             log_end: opened.end.offset,
             durable_end: opened.end.offset,
             synced: opened.end,
+            journaled_end: opened.end.offset,
+            unjournaled_end: opened.end.offset,
+            names_synced: active.is_some(),
             clean_up_to: opened.clean_up_to,
             gaps_below: opened.gaps_below,
             tail: Tail::default(),
@@ -232,6 +241,8 @@ impl SegmentLog {
         let segment = &active.segment;
 
         let relaxed = self.is_relaxed(options.durability);
+        let wants_journal =
+            !relaxed && options.class == AppendClass::Coordinator && self.shared.journal.is_used();
         let mut state = lock(&self.state);
         segment.set_len(position + len);
         for header in appended.headers() {
@@ -242,11 +253,24 @@ impl SegmentLog {
             state.durable_end = appended.end_offset;
         }
         state.log_end = appended.end_offset;
+        // Names that are new need a sync of the log itself, which serves the batch too.
+        let for_journal = (wants_journal && state.names_synced).then(|| batches.clone());
+        if for_journal.is_none() {
+            state.unjournaled_end = appended.end_offset;
+        }
         self.keep_in_tail(&mut state, log_end, batches);
         let unsynced = position + len - state.synced_position(segment);
         drop(state);
         self.shared.space.grew(len);
-        self.schedule_sync(relaxed, unsynced);
+        match for_journal {
+            Some(batches) => {
+                // Not before the log end was moved: it is durable once the journal has it.
+                let (base, end) = (segment.base_offset, appended.end_offset);
+                self.shared.journal.add(self, base, position, &batches, end);
+                self.shared.syncer.journal(&self.shared);
+            }
+            None => self.schedule_sync(relaxed, unsynced),
+        }
         Ok(Appended { end_offset: appended.end_offset, durable })
     }
 
@@ -346,6 +370,7 @@ impl SegmentLog {
         state.segments.push(Arc::clone(&segment));
         // The recovery point stays at the end of the old segment until the new one's name is durable.
         state.names.dir = true;
+        state.names_synced = false;
         writer.active =
             Some(Active { segment, file: Some(file), position: 0, first_timestamp: None });
         Ok(())
@@ -476,6 +501,38 @@ impl SegmentLog {
         }
     }
 
+    // ---- journal ----
+
+    /// What was appended through the journal is synced there up to `end`.
+    pub(super) fn journaled(&self, end: i64) {
+        let mut state = lock(&self.state);
+        state.journaled_end = state.journaled_end.max(end);
+        state.raise_durable_end();
+    }
+
+    /// The journal did not take what was appended up to `end`.
+    pub(super) fn not_journaled(&self, end: i64) {
+        let mut state = lock(&self.state);
+        state.unjournaled_end = state.unjournaled_end.max(end);
+    }
+
+    /// Whether what was appended up to `end` needs no journal any more.
+    pub(super) fn is_synced_up_to(&self, end: i64) -> bool {
+        let state = lock(&self.state);
+        match state.status {
+            Status::Open => state.synced.offset >= end,
+            Status::Closed | Status::Deleted => true,
+            Status::Poisoned(_) => false,
+        }
+    }
+
+    /// Tells the listener how far the log is durable, unless it was closed, deleted or poisoned. Called without a lock.
+    pub(super) fn report_if_open(&self) {
+        if lock(&self.state).status == Status::Open {
+            self.report_durable();
+        }
+    }
+
     /// Tells the listener how far the log is durable. Called without a lock.
     fn report_durable(&self) {
         let _reports = lock(&self.reports);
@@ -517,7 +574,8 @@ impl SegmentLog {
         }
         let mut state = lock(&self.state);
         state.synced = target;
-        state.durable_end = state.durable_end.max(target.offset);
+        state.names_synced = true;
+        state.raise_durable_end();
         Ok(state.durable_end)
     }
 
@@ -682,6 +740,7 @@ impl SegmentLog {
             }
         }
         let cut = self.cut_point(offset)?;
+        self.shared.journal.revoke(&self.shared, &self.id)?;
         let result = self.cut_to(&mut writer, &mut sync, cut);
         drop(sync);
         result.map_err(|error| self.poison(error))?;
@@ -738,6 +797,8 @@ impl SegmentLog {
             state.log_end = cut.offset;
             state.durable_end = cut.offset;
             state.synced = cut;
+            state.journaled_end = cut.offset;
+            state.unjournaled_end = cut.offset;
             state.clean_up_to = state.clean_up_to.min(cut.offset);
             state.gaps_below = state.gaps_below.min(cut.offset);
             state.epochs.truncate(cut.offset);
@@ -870,6 +931,14 @@ impl State {
             epochs: self.epochs.entries_below(self.synced.offset),
         };
         (checkpoint, self.segments.clone())
+    }
+
+    /// What is synced is durable, and so is what the journal has on top of it.
+    fn raise_durable_end(&mut self) {
+        let synced = self.synced.offset;
+        let through_journal = synced >= self.unjournaled_end;
+        let end = if through_journal { synced.max(self.journaled_end) } else { synced };
+        self.durable_end = self.durable_end.max(end);
     }
 
     /// Bytes of the active segment that are synced.

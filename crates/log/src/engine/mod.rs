@@ -9,9 +9,9 @@
 //! | `maintain`, `compaction` | retention; keeping the last record of each key |
 //! | `segment`, `index`, `tail`, `epochs` | parts of a log |
 //! | `checkpoint`, `metadata`, `snapshot`, `names` | the other files |
-//! | `syncer`, `space` | shared by all logs: who syncs when; free disk space |
+//! | `syncer`, `journal`, `space` | shared by all logs: who syncs when; one sync for small batches of many; free disk space |
 //!
-//! **Lock order** in a log: `maintenance`, `writer`, `sync`, `snapshots`, `state`. `state` is held for memory work
+//! **Lock order** in a log: `maintenance`, `writer`, `sync`, `snapshots`, the journal's `files` and `gathered`, `state`. `state` is held for memory work
 //! only; the syncer never takes `writer`; no lock is held while a listener is called.
 
 mod checkpoint;
@@ -24,6 +24,7 @@ mod epochs;
 #[cfg(test)]
 mod fuzz_tests;
 mod index;
+mod journal;
 #[cfg(test)]
 mod kafka_tests;
 mod log;

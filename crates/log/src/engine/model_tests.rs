@@ -11,12 +11,10 @@ use kavka_protocol::records::{
 };
 use proptest::prelude::*;
 
-use super::crash_tests::open_store;
+use super::crash_tests::{mostly_journaled, open_store};
 use crate::testing::conformance::{id, read_all};
 use crate::testing::{Durable, Random, SimFs, Survival};
-use crate::{
-    AppendOptions, LogConfig, LogError, LogStore, PartitionLog, SegmentStore, Slice, UpTo,
-};
+use crate::{LogConfig, LogError, LogStore, PartitionLog, SegmentStore, Slice, UpTo};
 
 /// A share of a range, so that an operation makes sense at any state.
 type Share = u16;
@@ -297,7 +295,7 @@ impl World {
             offset += new.keys.len() as i64;
         }
         let bytes = Bytes::from(bytes);
-        let appended = self.log.append(bytes.clone(), AppendOptions::default()).unwrap();
+        let appended = self.log.append(bytes.clone(), mostly_journaled(self.model.end)).unwrap();
         self.model.add(&bytes);
         assert_eq!(appended.end_offset, self.model.end);
     }

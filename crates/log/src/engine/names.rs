@@ -23,6 +23,8 @@ pub(crate) const STRAY: &str = ".stray";
 pub(crate) const CHECKPOINT: &str = "kavka-checkpoint";
 /// The topic id.
 pub(crate) const METADATA: &str = "partition.metadata";
+/// Batches of many logs, for one sync.
+pub(crate) const JOURNALS: [&str; 2] = [".journal-0", ".journal-1"];
 /// Disk space kept back for the coordinators.
 pub(crate) const RESERVE: &str = ".reserve";
 

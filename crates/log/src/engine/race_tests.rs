@@ -7,17 +7,19 @@ use std::thread;
 
 use kavka_protocol::records::{Decompressor, split_batches};
 
+use super::crash_tests::mostly_journaled;
 use crate::testing::conformance::{id, read_all};
 use crate::testing::payload;
 use crate::{
-    AppendOptions, LogConfig, LogError, LogListener, LogStore, NoListener, PartitionLog,
-    SegmentStore, StoreOptions, UpTo,
+    LogConfig, LogError, LogListener, LogStore, NoListener, PartitionLog, SegmentStore,
+    StoreOptions, UpTo,
 };
 
 fn open_store(dir: &tempfile::TempDir) -> SegmentStore {
     let options = StoreOptions {
         free_space_floor: 0,
         checkpoint_bytes: 2000,
+        journal_bytes: 6000,
         compaction_map_bytes: 48 * 20,
         ..StoreOptions::default()
     };
@@ -83,7 +85,7 @@ fn readers_meet_appends_truncation_retention_and_compaction() {
             for round in 0..3000_u64 {
                 let end = log.log_end_offset();
                 let batch = payload(end, 1 + (round % 3) as usize, 60, round);
-                log.append(batch, AppendOptions::default()).unwrap();
+                log.append(batch, mostly_journaled(end)).unwrap();
                 if round % 97 == 96 {
                     let start = log.log_start_offset();
                     tolerate(log.truncate((end - 5).max(start)));
@@ -153,8 +155,8 @@ fn deletion_meets_readers_syncs_and_maintenance() {
         let id = id("t", 0, round);
         let log = store.open(&id, config(), Arc::new(NoListener)).unwrap();
         for _ in 0..40 {
-            let batch = payload(log.log_end_offset(), 2, 60, 1);
-            log.append(batch, AppendOptions::default()).unwrap();
+            let end = log.log_end_offset();
+            log.append(payload(end, 2, 60, 1), mostly_journaled(end)).unwrap();
         }
         let barrier = Barrier::new(4);
         let gone = |result: Result<(), LogError>| match result {
@@ -175,8 +177,8 @@ fn deletion_meets_readers_syncs_and_maintenance() {
             scope.spawn(|| {
                 barrier.wait();
                 let append = || {
-                    let batch = payload(log.log_end_offset(), 1, 60, 1);
-                    match log.append(batch, AppendOptions::default()) {
+                    let end = log.log_end_offset();
+                    match log.append(payload(end, 1, 60, 1), mostly_journaled(end)) {
                         // The end was looked up on a log that was deleted in between.
                         Err(LogError::InvalidAppend { .. }) => Ok(()),
                         appended => appended.map(drop),
@@ -230,7 +232,7 @@ fn reports_of_durability_never_go_back() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 for i in 0..1000 {
-                    match log.append(payload(i, 1, 20, 1), AppendOptions::default()) {
+                    match log.append(payload(i, 1, 20, 1), mostly_journaled(i)) {
                         Ok(done) => appended.store(done.end_offset, Ordering::SeqCst),
                         Err(LogError::Closed { .. }) => return,
                         Err(error) => panic!("{error}"),

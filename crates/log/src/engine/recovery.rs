@@ -128,6 +128,11 @@ fn list_files(shared: &Shared, dir: &Path) -> Result<Option<Listed>, LogError> {
     Ok(Some(listed))
 }
 
+/// The base offset of the newest segment in a directory.
+pub(super) fn newest_segment(shared: &Shared, dir: &Path) -> Result<Option<i64>, LogError> {
+    Ok(list_files(shared, dir)?.and_then(|listed| listed.segments.last().copied()))
+}
+
 /// What the metadata file says.
 enum Named {
     As(Uuid),

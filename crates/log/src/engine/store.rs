@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use kavka_protocol::{Uuid, records::BatchHeader};
 
+use super::journal::Journal;
 use super::log::SegmentLog;
 use super::segment::{Access, ReadError, ReadRange};
 use super::space::Space;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) root: PathBuf,
     pub(super) options: StoreOptions,
     pub(super) syncer: Syncer,
+    pub(super) journal: Journal,
     pub(super) space: Space,
     pub(super) on_fatal: OnFatal,
     /// Bytes in the tails of all logs.
@@ -54,6 +56,7 @@ impl Drop for SegmentStore {
     fn drop(&mut self) {
         // The logs hold what holds them.
         self.shared.syncer.abandon();
+        self.shared.journal.forget();
         let open = std::mem::take(&mut *lock(&self.shared.open));
         drop(open);
     }
@@ -107,6 +110,7 @@ impl SegmentStore {
         let shared = Arc::new(Shared {
             space: Space::new(Arc::clone(&fs), root.clone(), &options),
             syncer: Syncer::new(options.syncer),
+            journal: Journal::new(options.journal_bytes),
             fs,
             root,
             options,
@@ -116,6 +120,7 @@ impl SegmentStore {
             closed: AtomicBool::new(false),
             dir_lock: Mutex::new(Some(guard)),
         });
+        Journal::replay(&shared)?;
         shared.remove_deleted()?;
         Ok(Self { shared })
     }
@@ -154,7 +159,8 @@ impl LogStore for SegmentStore {
             open.insert(key.clone(), Slot::Busy);
         }
         let dir = shared.dir_of(id);
-        let opened = recovery::open_dir(shared, id, &dir);
+        let opened =
+            shared.journal.revoke(shared, id).and_then(|()| recovery::open_dir(shared, id, &dir));
         let mut open = lock(&shared.open);
         match opened {
             // `close` could not see this log.
@@ -239,6 +245,8 @@ impl LogStore for SegmentStore {
         }
         shared.syncer.stop();
         shared.syncer.join();
+        result = result.and_then(|()| shared.journal.close(shared));
+        shared.journal.forget();
         *lock(&shared.dir_lock) = None;
         result
     }

@@ -2,7 +2,8 @@
 //!
 //! A log is in the queue at most once. A thread takes it, syncs everything written so far, tells the
 //! listener, and looks whether more was written meanwhile. So one sync serves all who wait,
-//! appends gather while a sync is in flight, and different logs sync side by side.
+//! appends gather while a sync is in flight, and different logs sync side by side. The journal is in the queue like a log, at its
+//! front, since many wait for it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,12 +14,20 @@ use std::time::{Duration, Instant};
 
 use super::lock;
 use super::log::SegmentLog;
+use super::store;
 use crate::SyncerMode;
 
 /// Stack of a sync thread: it runs a few frames and the listener.
 const STACK_BYTES: usize = 512 << 10;
 
-/// Where a log stands with the syncer.
+/// What there is to sync.
+enum Work {
+    Log(Arc<SegmentLog>),
+    /// The journal of a store.
+    Journal(Arc<store::Shared>),
+}
+
+/// Where a log, or the journal, stands with the syncer.
 #[derive(Debug, Default)]
 pub(crate) struct SyncFlag(AtomicU8);
 
@@ -44,7 +53,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    ready: VecDeque<Arc<SegmentLog>>,
+    ready: VecDeque<Work>,
     /// In the order of their times, since all logs wait equally long.
     later: VecDeque<(Instant, Arc<SegmentLog>)>,
     waiting_threads: usize,
@@ -65,20 +74,15 @@ impl Syncer {
 
     /// Has the log synced as soon as a thread is free.
     pub(crate) fn now(&self, log: &Arc<SegmentLog>) {
-        let flag = &log.sync_flag.0;
-        loop {
-            let seen = flag.load(Ordering::Acquire);
-            let next = match seen {
-                QUEUED | RUNNING_DIRTY => return,
-                RUNNING => RUNNING_DIRTY,
-                _ => QUEUED,
-            };
-            if flag.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                if next == QUEUED {
-                    self.enqueue(Arc::clone(log));
-                }
-                return;
-            }
+        if log.sync_flag.must_be_queued() {
+            self.enqueue(Work::Log(Arc::clone(log)));
+        }
+    }
+
+    /// Has what the journal gathered made durable as soon as a thread is free.
+    pub(super) fn journal(&self, shared: &Arc<store::Shared>) {
+        if shared.journal.flag.must_be_queued() {
+            self.enqueue(Work::Journal(Arc::clone(shared)));
         }
     }
 
@@ -100,9 +104,9 @@ impl Syncer {
         }
     }
 
-    fn enqueue(&self, log: Arc<SegmentLog>) {
+    fn enqueue(&self, work: Work) {
         let mut queue = lock(&self.shared.queue);
-        queue.ready.push_back(log);
+        queue.push(work);
         let busy = queue.ready.len() > queue.waiting_threads;
         drop(queue);
         self.wake(busy);
@@ -138,8 +142,8 @@ impl Syncer {
                 let mut queue = lock(&self.shared.queue);
                 queue.ready.pop_front().or_else(|| queue.pop_later(None))
             };
-            let Some(log) = next else { return };
-            self.shared.run_round(&log);
+            let Some(work) = next else { return };
+            self.shared.run_round(work);
         }
     }
 
@@ -182,9 +186,49 @@ impl Drop for Syncer {
     }
 }
 
+impl SyncFlag {
+    /// Notes that there is something to sync; whether that has to be queued now.
+    fn must_be_queued(&self) -> bool {
+        loop {
+            let seen = self.0.load(Ordering::Acquire);
+            let next = match seen {
+                QUEUED | RUNNING_DIRTY => return false,
+                RUNNING => RUNNING_DIRTY,
+                _ => QUEUED,
+            };
+            if self.0.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return next == QUEUED;
+            }
+        }
+    }
+}
+
+impl Work {
+    fn flag(&self) -> &SyncFlag {
+        match self {
+            Work::Log(log) => &log.sync_flag,
+            Work::Journal(shared) => &shared.journal.flag,
+        }
+    }
+
+    fn run(&self) {
+        match self {
+            Work::Log(log) => log.sync_round(),
+            Work::Journal(shared) => shared.journal.round(shared),
+        }
+    }
+}
+
 impl Queue {
+    fn push(&mut self, work: Work) {
+        match work {
+            Work::Log(_) => self.ready.push_back(work),
+            Work::Journal(_) => self.ready.push_front(work),
+        }
+    }
+
     /// The first log whose time has come (any, without a time), unless it was synced meanwhile.
-    fn pop_later(&mut self, now: Option<Instant>) -> Option<Arc<SegmentLog>> {
+    fn pop_later(&mut self, now: Option<Instant>) -> Option<Work> {
         while let Some((due, _)) = self.later.front() {
             if now.is_some_and(|now| *due > now) {
                 return None;
@@ -192,7 +236,7 @@ impl Queue {
             let (_, log) = self.later.pop_front()?;
             let flag = &log.sync_flag.0;
             if flag.compare_exchange(LATER, QUEUED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                return Some(log);
+                return Some(Work::Log(log));
             }
         }
         None
@@ -204,10 +248,9 @@ impl Shared {
         let mut queue = lock(&self.queue);
         loop {
             let now = Instant::now();
-            if let Some(log) = queue.ready.pop_front().or_else(|| queue.pop_later(Some(now))) {
+            if let Some(work) = queue.ready.pop_front().or_else(|| queue.pop_later(Some(now))) {
                 drop(queue);
-                self.run_round(&log);
-                drop(log);
+                self.run_round(work);
                 queue = lock(&self.queue);
                 continue;
             }
@@ -227,14 +270,14 @@ impl Shared {
         }
     }
 
-    fn run_round(&self, log: &Arc<SegmentLog>) {
-        let flag = &log.sync_flag.0;
+    fn run_round(&self, work: Work) {
+        let flag = &work.flag().0;
         flag.store(RUNNING, Ordering::Release);
-        log.sync_round();
+        work.run();
         let done = flag.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
         if done.is_err() {
             flag.store(QUEUED, Ordering::Release);
-            lock(&self.queue).ready.push_back(Arc::clone(log));
+            lock(&self.queue).push(work);
         }
     }
 }
