@@ -30,7 +30,10 @@ use kavka_protocol::{
     messages::{RequestHeader, ResponseHeader},
     wire::Counter,
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::{
     Error, ErrorKind,
@@ -66,8 +69,16 @@ struct Shared {
 struct Frame {
     correlation_id: i32,
     pieces: Vec<Bytes>,
-    /// Who waits for the answer; `None`: there will be none.
-    answer: Option<oneshot::Sender<Result<Bytes, Error>>>,
+    reply: Reply,
+}
+
+/// Who waits for what.
+#[derive(Debug)]
+enum Reply {
+    /// For the answer.
+    Answer(oneshot::Sender<Result<Bytes, Error>>),
+    /// For the request to be written; there will be no answer.
+    Written(oneshot::Sender<()>),
 }
 
 /// The versions that the broker has, by API.
@@ -201,10 +212,12 @@ impl Connection {
         &self,
         request: &R,
         version: i16,
-    ) -> Result<(), Error> {
+    ) -> Result<Written, Error> {
         let encode = |sink: &mut dyn Sink| request.encode(sink, version);
         let (correlation_id, pieces) = self.frame(R::API_KEY, version, &encode)?;
-        self.enqueue(Frame { correlation_id, pieces, answer: None })
+        let (written, receiver) = oneshot::channel();
+        self.enqueue(Frame { correlation_id, pieces, reply: Reply::Written(written) })?;
+        Ok(Written { connection: Arc::clone(&self.0.shared), _handle: self.clone(), receiver })
     }
 
     fn send_encoded(
@@ -215,7 +228,7 @@ impl Connection {
     ) -> Result<Answer, Error> {
         let (correlation_id, pieces) = self.frame(api, version, encode)?;
         let (answer, receiver) = oneshot::channel();
-        self.enqueue(Frame { correlation_id, pieces, answer: Some(answer) })?;
+        self.enqueue(Frame { correlation_id, pieces, reply: Reply::Answer(answer) })?;
         Ok(Answer {
             connection: Arc::clone(&self.0.shared),
             _handle: self.clone(),
@@ -271,6 +284,35 @@ impl Connection {
             return Err(self.0.shared.why());
         }
         self.0.frames.send(frame).map_err(|_| self.0.shared.why())
+    }
+}
+
+/// A request that is on its way to the socket.
+#[derive(Debug)]
+pub(crate) struct Written {
+    connection: Arc<Shared>,
+    /// Keeps the connection while somebody waits.
+    _handle: Connection,
+    receiver: oneshot::Receiver<()>,
+}
+
+impl Written {
+    /// Waits until it is written, at most until `deadline`; if that passes, the connection is closed.
+    ///
+    /// Cancel safe: it is still written.
+    pub(crate) async fn wait(self, deadline: Instant) -> Result<(), Error> {
+        match tokio::time::timeout_at(deadline, self.receiver).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.connection.why()),
+            Err(_) => {
+                let error = Error::new(
+                    ErrorKind::TimedOut,
+                    format!("{} took no more requests", self.connection.address),
+                );
+                self.connection.end(error.clone());
+                Err(error)
+            }
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub enum ErrorKind {
     NoOffset,
     /// A record cannot be read or written: too large, corrupt, or not decodable.
     Record,
+    /// A buffer has no room for now, and the caller did not want to wait. Retriable.
+    BufferFull,
     /// The client was closed, or is closing.
     Closed,
 }
@@ -119,7 +121,10 @@ impl Error {
     /// Whether the same call can succeed later without anything being changed.
     pub fn is_retriable(&self) -> bool {
         match self.0.kind {
-            ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::TimedOut => true,
+            ErrorKind::Connect
+            | ErrorKind::Disconnected
+            | ErrorKind::TimedOut
+            | ErrorKind::BufferFull => true,
             ErrorKind::Broker => self.0.code.is_some_and(ErrorCode::is_retriable),
             _ => false,
         }
@@ -168,6 +173,7 @@ impl Error {
             }
             ErrorKind::NoOffset => "Seek to an offset, or set auto.offset.reset.",
             ErrorKind::Record => "Skip the record by seeking past it, or fix what writes it.",
+            ErrorKind::BufferFull => "Try again when some records are delivered.",
             ErrorKind::Closed => "Make a new client.",
         }
     }

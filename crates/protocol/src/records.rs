@@ -39,7 +39,7 @@ pub use error::RecordError;
 pub use header::{
     Attributes, BatchHeader, Compression, HEADER_SIZE, LOG_OVERHEAD, MAGIC_V2, NO_PRODUCER_EPOCH,
     NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, increment_sequence,
-    patch_base_offset, patch_leader_epoch, patch_timestamps, verify_crc,
+    patch_base_offset, patch_leader_epoch, patch_producer, patch_timestamps, verify_crc,
 };
 pub use legacy::LegacyMessage;
 pub use message_set::{AnyBatch, MessageSet, message_set};

@@ -20,11 +20,16 @@ impl Backoff {
         Self { first, limit: limit.max(first), failures: 0 }
     }
 
+    /// The pause after so many failures in a row.
+    pub(crate) fn after(first: Duration, limit: Duration, failures: u32) -> Duration {
+        let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20));
+        doubled.min(limit.max(first)).mul_f64(0.8 + 0.4 * random_fraction())
+    }
+
     /// The pause after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
-        let doubled = self.first.saturating_mul(1 << self.failures.min(20));
         self.failures = self.failures.saturating_add(1);
-        doubled.min(self.limit).mul_f64(0.8 + 0.4 * random_fraction())
+        Self::after(self.first, self.limit, self.failures)
     }
 
     /// It worked: the next pause is the first one again.

@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Frame, Shared, transport::Stream};
+use super::{Frame, Reply, Shared, transport::Stream};
 use crate::{
     Error, ErrorKind,
     settings::{Address, CommonSettings},
@@ -78,7 +78,7 @@ pub(super) async fn run(
         let _ = answer.send(Err(why.clone()));
     }
     while let Some(frame) = queue.recv().await {
-        if let Some(answer) = frame.answer {
+        if let Reply::Answer(answer) = frame.reply {
             let _ = answer.send(Err(why.clone()));
         }
     }
@@ -141,14 +141,22 @@ async fn write_frames(
             }
         };
         last_used = Instant::now();
-        if let Some(answer) = frame.answer {
-            // Before the first byte leaves: the answer may be quick.
-            waiting.lock().push_back((frame.correlation_id, answer));
-        }
+        let written = match frame.reply {
+            Reply::Answer(answer) => {
+                // Before the first byte leaves: the answer may be quick.
+                waiting.lock().push_back((frame.correlation_id, answer));
+                None
+            }
+            Reply::Written(written) => Some(written),
+        };
         for piece in &frame.pieces {
             if let Err(error) = write.write_all(piece).await {
                 return cannot_write(address, &error);
             }
+        }
+        if let Some(written) = written {
+            // Who gave up waiting does not hear it.
+            let _ = written.send(());
         }
     }
 }

@@ -117,6 +117,16 @@ impl BatchBuilder {
         }
     }
 
+    /// Makes room for a batch of so many bytes before compression, header included, at once.
+    ///
+    /// As long as [`BatchBuilder::size`] and the [`record_size_bound`](BatchBuilder::record_size_bound) of a record are
+    /// together no more than that, appending the record allocates nothing.
+    #[must_use]
+    pub fn with_capacity(mut self, bytes: usize) -> BatchBuilder {
+        self.buffer.reserve_exact(bytes.saturating_sub(self.buffer.len()));
+        self
+    }
+
     /// The codec that [`BatchBuilder::build_with`] will be given.
     #[must_use]
     pub fn with_compression(mut self, codec: Compression) -> BatchBuilder {

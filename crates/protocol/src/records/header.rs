@@ -452,6 +452,19 @@ pub fn patch_timestamps(batch: &mut [u8], timestamp_type: TimestampType, max_tim
     write_crc(batch);
 }
 
+/// Sets the producer of the batch and the sequence number of its first record, and the checksum. `batch` must be one whole batch.
+///
+/// # Panics
+///
+/// If `batch` is shorter than a header.
+pub fn patch_producer(batch: &mut [u8], id: i64, epoch: i16, base_sequence: i32) {
+    assert_header(batch);
+    put(batch, PRODUCER_ID_AT, id.to_be_bytes());
+    put(batch, PRODUCER_EPOCH_AT, epoch.to_be_bytes());
+    put(batch, BASE_SEQUENCE_AT, base_sequence.to_be_bytes());
+    write_crc(batch);
+}
+
 /// Computes the checksum of the whole batch `batch` and stores it in its header.
 pub(super) fn write_crc(batch: &mut [u8]) {
     let crc = crc32c(&batch[ATTRIBUTES_AT..]);

@@ -36,6 +36,18 @@ fn fields_are_read_and_written_back() {
 }
 
 #[test]
+fn a_patched_producer_is_read_back_under_a_checksum_that_holds() {
+    let mut batch = ONE_RECORD;
+    patch_producer(&mut batch, 4_000_000_001, 7, 123);
+    verify_crc(&batch).unwrap();
+    let header = BatchHeader::parse(&batch).unwrap();
+    assert_eq!((header.producer_id, header.producer_epoch), (4_000_000_001, 7));
+    assert_eq!((header.base_sequence, header.last_sequence()), (123, 123));
+    patch_producer(&mut batch, NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE);
+    assert_eq!(batch, ONE_RECORD);
+}
+
+#[test]
 fn patches_outside_the_checksum_keep_it() {
     let mut batch = ONE_RECORD;
     patch_base_offset(&mut batch, 77);

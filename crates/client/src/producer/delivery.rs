@@ -1,0 +1,347 @@
+//! What becomes of records: one shared result for a batch, and futures that index into it.
+//!
+//! **Architecture invariant:** every record has one outcome, the first one; a batch that is dropped without has failed.
+
+use std::{
+    future::Future,
+    ops::Range,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytestring::ByteString;
+use tokio::sync::{Notify, mpsc};
+
+use crate::{Error, ErrorKind};
+
+/// Where a record was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// The topic.
+    pub topic: ByteString,
+    /// The partition.
+    pub partition: i32,
+    /// Its offset. `None` with `acks=0`, and when the broker knows that it had the record already but not any more where.
+    pub offset: Option<i64>,
+    /// Its timestamp in milliseconds since 1970: the record's own, or the broker's where the topic is of `LogAppendTime`.
+    pub timestamp_ms: i64,
+}
+
+/// Becomes a [`Delivery`], or the reason why the record was not delivered, within `delivery.timeout.ms` of being sent.
+///
+/// Dropping it changes nothing about the record: it is delivered, and nobody hears of it. Cancel safe: it may be polled from
+/// anywhere, and dropped and left at any time.
+#[derive(Debug)]
+#[must_use = "a record that is not delivered is only reported here; drop it explicitly if that does not matter"]
+pub struct DeliveryFuture {
+    completion: Arc<Completion>,
+    index: u32,
+    timestamp_ms: i64,
+    /// Where its waker is, once it has one, and how often wakers had been taken by then.
+    slot: Option<(usize, u32)>,
+}
+
+/// What becomes of the records of one batch, as it was when it was filled; a batch that is split has it in parts.
+#[derive(Debug)]
+pub(super) struct Completion {
+    topic: ByteString,
+    partition: i32,
+    /// Some outcome is there.
+    has_outcomes: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    outcomes: Vec<(Range<u32>, Outcome)>,
+    wakers: Vec<Option<Waker>>,
+    /// How often the wakers were taken: places from before that are no more.
+    taken: u32,
+}
+
+/// What became of some records.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// Written from this offset on.
+    Written { base_offset: Option<i64>, log_append_time_ms: Option<i64> },
+    /// Not written, or not known to be.
+    Failed(Error),
+    /// Not written; why, by index within these records, and for all others.
+    Refused { records: Vec<(u32, Error)>, others: Error },
+}
+
+impl State {
+    fn place(&mut self, slot: Option<(usize, u32)>) -> Option<&mut Option<Waker>> {
+        let (index, taken) = slot?;
+        if taken == self.taken { self.wakers.get_mut(index) } else { None }
+    }
+}
+
+impl Completion {
+    pub(super) fn new(topic: ByteString, partition: i32) -> Arc<Self> {
+        Arc::new(Self {
+            topic,
+            partition,
+            has_outcomes: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The outcome of a record, if there is one.
+    fn outcome(&self, index: u32, timestamp_ms: i64) -> Option<Result<Delivery, Error>> {
+        if !self.has_outcomes.load(Ordering::Acquire) {
+            return None;
+        }
+        let state = self.state();
+        let (range, outcome) = state.outcomes.iter().find(|(range, _)| range.contains(&index))?;
+        let within = index - range.start;
+        Some(match outcome {
+            Outcome::Written { base_offset, log_append_time_ms } => Ok(Delivery {
+                topic: self.topic.clone(),
+                partition: self.partition,
+                offset: base_offset.map(|base| base + i64::from(within)),
+                timestamp_ms: log_append_time_ms.unwrap_or(timestamp_ms),
+            }),
+            Outcome::Failed(error) => Err(error.clone()),
+            Outcome::Refused { records, others } => Err(records
+                .iter()
+                .find(|(refused, _)| *refused == within)
+                .map_or_else(|| others.clone(), |(_, error)| error.clone())),
+        })
+    }
+
+    fn complete(&self, range: Range<u32>, outcome: Outcome) {
+        let wakers = {
+            let mut state = self.state();
+            state.outcomes.push((range, outcome));
+            self.has_outcomes.store(true, Ordering::Release);
+            state.taken += 1;
+            std::mem::take(&mut state.wakers)
+        };
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+impl DeliveryFuture {
+    pub(super) fn new(completion: &Arc<Completion>, index: u32, timestamp_ms: i64) -> Self {
+        Self { completion: Arc::clone(completion), index, timestamp_ms, slot: None }
+    }
+
+    /// The topic the record goes to.
+    pub fn topic(&self) -> &str {
+        &self.completion.topic
+    }
+
+    /// The partition the record goes to.
+    pub fn partition(&self) -> i32 {
+        self.completion.partition
+    }
+}
+
+impl Future for DeliveryFuture {
+    type Output = Result<Delivery, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(outcome) = this.completion.outcome(this.index, this.timestamp_ms) {
+            return Poll::Ready(outcome);
+        }
+        {
+            let mut state = this.completion.state();
+            let waker = context.waker();
+            match state.place(this.slot) {
+                Some(Some(known)) if known.will_wake(waker) => {}
+                Some(place) => *place = Some(waker.clone()),
+                None => {
+                    this.slot = Some((state.wakers.len(), state.taken));
+                    state.wakers.push(Some(waker.clone()));
+                }
+            }
+        }
+        // It may have come between the look and the waker.
+        match this.completion.outcome(this.index, this.timestamp_ms) {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for DeliveryFuture {
+    fn drop(&mut self) {
+        if self.slot.is_some()
+            && let Some(place) = self.completion.state().place(self.slot)
+        {
+            *place = None;
+        }
+    }
+}
+
+/// The duty to say what became of some records of a batch. Dropping it says that nobody will know.
+#[derive(Debug)]
+pub(super) struct Promise {
+    completion: Arc<Completion>,
+    /// The first of the records.
+    start: u32,
+    /// How many they are; 0 while they are being collected.
+    count: AtomicU32,
+    is_settled: AtomicBool,
+    /// Who waits for it, and hears if it fails.
+    observers: Mutex<Vec<Observer>>,
+    outstanding: Arc<Outstanding>,
+}
+
+/// Held by promises that somebody waits for; when the last is gone, all are settled. Failures are sent on it.
+pub(super) type Observer = mpsc::UnboundedSender<Failure>;
+
+/// Records that were not delivered, or not known to be.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) topic: ByteString,
+    pub(super) partition: i32,
+    pub(super) records: u32,
+    pub(super) error: Error,
+}
+
+/// How many promises are not settled yet.
+#[derive(Debug, Default)]
+pub(super) struct Outstanding {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+impl Promise {
+    /// For the records of a new batch.
+    pub(super) fn new(completion: Arc<Completion>, outstanding: &Arc<Outstanding>) -> Self {
+        Self::part(completion, 0, 0, outstanding)
+    }
+
+    fn part(
+        completion: Arc<Completion>,
+        start: u32,
+        count: u32,
+        outstanding: &Arc<Outstanding>,
+    ) -> Self {
+        outstanding.count.fetch_add(1, Ordering::AcqRel);
+        Self {
+            completion,
+            start,
+            count: AtomicU32::new(count),
+            is_settled: AtomicBool::new(false),
+            observers: Mutex::default(),
+            outstanding: Arc::clone(outstanding),
+        }
+    }
+
+    /// The future of a record, by its index in the batch.
+    pub(super) fn future(&self, index: u32, timestamp_ms: i64) -> DeliveryFuture {
+        DeliveryFuture::new(&self.completion, index, timestamp_ms)
+    }
+
+    /// Says how many records there are.
+    pub(super) fn set_count(&self, count: u32) {
+        self.count.store(count, Ordering::Release);
+    }
+
+    /// Whether the records have their outcome.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Acquire)
+    }
+
+    /// Gives the records their outcome, unless they have one. Returns whether this was it.
+    pub(super) fn settle(&self, outcome: Outcome) -> bool {
+        if self.is_settled.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let count = self.count.load(Ordering::Acquire);
+        let observers = std::mem::take(&mut *self.observers());
+        if let Outcome::Failed(error) | Outcome::Refused { others: error, .. } = &outcome {
+            for observer in &observers {
+                let failure = Failure {
+                    topic: self.completion.topic.clone(),
+                    partition: self.completion.partition,
+                    records: count,
+                    error: error.clone(),
+                };
+                // Who gave up waiting does not hear it.
+                let _ = observer.send(failure);
+            }
+        }
+        self.completion.complete(self.start..self.start + count, outcome);
+        self.release();
+        true
+    }
+
+    /// Has it told to an observer when the records have their outcome.
+    pub(super) fn observe(&self, observer: &Observer) {
+        let mut observers = self.observers();
+        // Looked at under the lock: who settles takes the observers after that.
+        if !self.is_settled() {
+            observers.push(observer.clone());
+        }
+    }
+
+    /// One promise for the first `count` records and one for the rest.
+    pub(super) fn split(&self, count: u32) -> Option<(Self, Self)> {
+        if self.is_settled.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let all = self.count.load(Ordering::Acquire);
+        assert!(count < all, "a batch is split within its records");
+        let part = |start, count| {
+            Self::part(Arc::clone(&self.completion), start, count, &self.outstanding)
+        };
+        let (first, second) = (part(self.start, count), part(self.start + count, all - count));
+        for observer in self.observers().drain(..) {
+            first.observe(&observer);
+            second.observe(&observer);
+        }
+        self.release();
+        Some((first, second))
+    }
+
+    fn release(&self) {
+        if self.outstanding.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.outstanding.none.notify_waiters();
+        }
+    }
+
+    fn observers(&self) -> MutexGuard<'_, Vec<Observer>> {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let lost = || {
+            Error::new(
+                ErrorKind::Closed,
+                "the producer's tasks ended before the record was delivered",
+            )
+        };
+        if !self.is_settled() {
+            self.settle(Outcome::Failed(
+                lost().with_advice("Keep the runtime until close() has returned."),
+            ));
+        }
+    }
+}
+
+impl Outstanding {
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Told when the count comes to 0.
+    pub(super) fn none(&self) -> &Notify {
+        &self.none
+    }
+}

@@ -1,0 +1,41 @@
+//! The task behind a producer that sees to what belongs to no broker: new metadata, batches that are late, and the end.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::core::Core;
+
+/// Runs until the producer is over.
+pub(super) async fn run(core: Arc<Core>) {
+    let mut states = core.cluster.watch();
+    let mut next_look = Instant::now() + core.settings.delivery_timeout;
+    loop {
+        tokio::select! {
+            changed = states.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let metadata = Arc::clone(&states.borrow_and_update().metadata);
+                core.apply_metadata(&metadata);
+            }
+            () = sleep_until(next_look) => next_look = core.expire(Instant::now()),
+            () = core.reroute.notified() => core.schedule_all(),
+            () = drained(&core) => {
+                core.end();
+                return;
+            }
+        }
+    }
+}
+
+/// Until nobody has the producer any more and everything is delivered or has failed.
+async fn drained(core: &Core) {
+    loop {
+        let none = core.outstanding.none().notified();
+        if core.is_dropped.load(Ordering::Acquire) && core.outstanding.count() == 0 {
+            return;
+        }
+        none.await;
+    }
+}

@@ -1,0 +1,385 @@
+//! The task of one broker: makes Produce requests of what is ready, keeps up to `max.in.flight.requests.per.connection` on the wire, and
+//! brings each batch the verdict that the answer means for it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytestring::ByteString;
+use kavka_protocol::{
+    ErrorCode, Message, Request, Uuid,
+    messages::{
+        ProduceRequest, ProduceResponse,
+        produce_request::{PartitionProduceData, TopicProduceData},
+        produce_response::PartitionProduceResponse,
+    },
+    records::Compressor,
+};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    batch::Batch,
+    core::Core,
+    delivery::Outcome,
+    node::Node,
+    partition::{Partition, Readiness, Verdict},
+    settings::Acks,
+    verdict::{self, Situation},
+};
+use crate::{
+    Error, ErrorKind,
+    cluster::{self, Backoff, Purpose},
+    connection::Connection,
+};
+
+/// From this version on topics go by id (KIP-516).
+const BY_TOPIC_ID: i16 = 13;
+
+/// A request on the wire.
+struct Sent {
+    batches: Vec<(Arc<Partition>, Batch)>,
+    topics: Vec<(Uuid, ByteString)>,
+    answer: Pin<Box<dyn Future<Output = Result<Answered, Error>> + Send>>,
+}
+
+/// What came back for a request.
+enum Answered {
+    /// The broker's answer.
+    Response(ProduceResponse),
+    /// It is written to the socket; there will be no answer.
+    Unanswered,
+}
+
+struct Sender {
+    core: Arc<Core>,
+    node: Arc<Node>,
+    connection: Option<Connection>,
+    compressor: Compressor,
+    /// In the order of their answers.
+    wire: VecDeque<Sent>,
+}
+
+/// Runs until the producer is over.
+pub(super) async fn run(core: Arc<Core>, node: Arc<Node>) {
+    let settings = &core.settings;
+    let compressor = match Compressor::new(settings.compression, settings.compression_level) {
+        Ok(compressor) => compressor,
+        Err(error) => {
+            // The settings were checked with another one.
+            core.abandon_all(&Error::new(ErrorKind::Unsupported, error.to_string()));
+            return;
+        }
+    };
+    let wire = VecDeque::new();
+    let mut sender = Sender { core, node, connection: None, compressor, wire };
+    let mut backoff = sender.backoff();
+    loop {
+        sender.promote();
+        let has_sent = sender.send_ready().await;
+        match has_sent {
+            Ok(()) => backoff.reset(),
+            Err(error) => {
+                sender.refuse(&error);
+                sleep(backoff.next()).await;
+                continue;
+            }
+        }
+        let is_stalled = sender.node.ready() > 0;
+        sender.node.set_stalled(is_stalled, sender.core.now_ms());
+        sender.wait().await;
+    }
+}
+
+impl Sender {
+    fn backoff(&self) -> Backoff {
+        let common = self.core.cluster.settings();
+        Backoff::new(common.retry_backoff, common.retry_backoff_max)
+    }
+
+    /// Lists the partitions whose time has come.
+    fn promote(&self) {
+        let now = Instant::now();
+        for partition in self.node.take_due(now, self.core.is_pressed()) {
+            let mut state = partition.lock();
+            self.core.schedule(&partition, &mut state, now);
+        }
+    }
+
+    /// Until an answer comes, something is ready, or a time has come.
+    async fn wait(&mut self) {
+        let timer = match self.node.next_timer() {
+            // Looked at with everything else as long as nothing may linger.
+            Some(time) => time,
+            None => Instant::now() + Duration::from_secs(3600),
+        };
+        let answered = match self.wire.front_mut() {
+            None => {
+                tokio::select! {
+                    () = self.node.woken() => {}
+                    () = sleep_until(timer) => {}
+                }
+                return;
+            }
+            Some(sent) => tokio::select! {
+                () = self.node.woken() => return,
+                () = sleep_until(timer) => return,
+                answered = &mut sent.answer => answered,
+            },
+        };
+        if let Some(sent) = self.wire.pop_front() {
+            self.conclude(sent.batches, &sent.topics, answered);
+        }
+    }
+
+    /// Sends what is ready, as far as requests may be on the wire.
+    async fn send_ready(&mut self) -> Result<(), Error> {
+        while self.wire.len() < self.core.settings.max_in_flight && self.node.ready() > 0 {
+            if self.core.settings.is_idempotent && self.core.identity_after(None).is_none() {
+                self.core.ask_for_identity().await?;
+            }
+            let is_open = self.connection.as_ref().is_some_and(|open| !open.is_closed());
+            if !is_open {
+                if !self.wire.is_empty() {
+                    // What was on the wire comes back first, or it could be overtaken.
+                    return Ok(());
+                }
+                self.node.set_stalled(true, self.core.now_ms());
+                self.connection =
+                    Some(self.core.cluster.node(self.node.id, Purpose::Produce).await?);
+            }
+            let batches = self.collect();
+            if batches.is_empty() {
+                return Ok(());
+            }
+            self.send(batches);
+            self.node.set_stalled(false, self.core.now_ms());
+        }
+        Ok(())
+    }
+
+    /// The next batch of each ready partition, up to `max.request.size` of them.
+    fn collect(&self) -> Vec<(Arc<Partition>, Batch)> {
+        let core = &self.core;
+        let settings = &core.settings;
+        let identity_after = |used| core.identity_after(used);
+        let now = Instant::now();
+        let mut batches = Vec::new();
+        let mut size = 0;
+        for _ in 0..self.node.ready() {
+            let Some(partition) = self.node.pop_ready() else { break };
+            let mut state = partition.lock();
+            if state.leader() != self.node.id {
+                // It is listed elsewhere, or will be.
+                continue;
+            }
+            let readiness =
+                state.readiness(now, settings.linger, settings.batch_size, core.is_pressed());
+            if readiness != Readiness::Now {
+                state.is_listed = false;
+                core.schedule(&partition, &mut state, now);
+                continue;
+            }
+            let more = state.front_size();
+            if !batches.is_empty() && size + more > settings.max_request_size {
+                drop(state);
+                self.node.put_back(partition);
+                break;
+            }
+            let numbers: Option<super::partition::IdentityAfter<'_>> =
+                if settings.is_idempotent { Some(&identity_after) } else { None };
+            let Some(batch) = state.take(numbers) else {
+                drop(state);
+                self.node.put_back(partition);
+                break;
+            };
+            size += more;
+            state.is_listed = false;
+            core.schedule(&partition, &mut state, now);
+            partition.show_queued(&state);
+            drop(state);
+            batches.push((partition, batch));
+        }
+        batches
+    }
+
+    /// Sends batches as one request.
+    fn send(&mut self, mut batches: Vec<(Arc<Partition>, Batch)>) {
+        let Some(connection) = self.connection.clone() else { return };
+        let request_timeout = self.core.cluster.settings().request_timeout;
+        let metadata = self.core.cluster.metadata();
+        let mut topic_data: Vec<TopicProduceData> = Vec::new();
+        let mut index_of: HashMap<ByteString, usize> = HashMap::new();
+        let mut topics = Vec::new();
+        let mut broken = Vec::new();
+        for (at, (partition, batch)) in batches.iter_mut().enumerate() {
+            let records = match batch.build(&mut self.compressor) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    broken.push((at, error));
+                    continue;
+                }
+            };
+            let index = match topic_data.last() {
+                Some(last) if last.name == partition.topic => topic_data.len() - 1,
+                _ => *index_of.entry(partition.topic.clone()).or_insert_with(|| {
+                    let info = metadata.topics.get(&partition.topic);
+                    let id = info.map_or(Uuid::ZERO, |info| info.id);
+                    topics.push((id, partition.topic.clone()));
+                    topic_data.push(TopicProduceData {
+                        name: partition.topic.clone(),
+                        topic_id: id,
+                        ..Default::default()
+                    });
+                    topic_data.len() - 1
+                }),
+            };
+            topic_data[index].partition_data.push(PartitionProduceData {
+                index: partition.index,
+                records: Some(records),
+                ..Default::default()
+            });
+        }
+        let newest = match topics.iter().any(|(id, _)| *id == Uuid::ZERO) {
+            true => BY_TOPIC_ID - 1,
+            false => *ProduceRequest::VERSIONS.end(),
+        };
+        for (at, error) in broken.into_iter().rev() {
+            let (partition, batch) = batches.remove(at);
+            self.finish(&partition, batch, Verdict::Failed(Outcome::Failed(error)));
+        }
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: match self.core.settings.acks {
+                Acks::None => 0,
+                Acks::Leader => 1,
+                Acks::All => -1,
+            },
+            timeout_ms: i32::try_from(request_timeout.as_millis()).unwrap_or(i32::MAX),
+            topic_data,
+            ..Default::default()
+        };
+        let sent = connection.versions().newest(ProduceRequest::API_KEY, newest).and_then(
+            |version| -> Result<Pin<Box<dyn Future<Output = _> + Send>>, Error> {
+                let late = Instant::now() + request_timeout;
+                if self.core.settings.acks == Acks::None {
+                    let written = connection.send_unanswered(&request, version)?;
+                    return Ok(Box::pin(async move {
+                        written.wait(late).await.map(|()| Answered::Unanswered)
+                    }));
+                }
+                let answer = connection.send(&request, version)?;
+                Ok(Box::pin(async move {
+                    let left = late.saturating_duration_since(Instant::now());
+                    answer.wait::<ProduceResponse>(left).await.map(Answered::Response)
+                }))
+            },
+        );
+        // An error comes back in the same line as answers.
+        let answer = sent.unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))));
+        self.wire.push_back(Sent { batches, topics, answer });
+    }
+
+    /// Brings the batches of a request their verdicts.
+    fn conclude(
+        &self,
+        batches: Vec<(Arc<Partition>, Batch)>,
+        topics: &[(Uuid, ByteString)],
+        answered: Result<Answered, Error>,
+    ) {
+        let response = match answered {
+            Ok(Answered::Response(response)) => response,
+            Ok(Answered::Unanswered) => {
+                for (partition, batch) in batches {
+                    let written = Verdict::Written { base_offset: None, log_append_time_ms: None };
+                    self.finish(&partition, batch, written);
+                }
+                return;
+            }
+            Err(error) => {
+                self.core.cluster.request_refresh();
+                for (partition, batch) in batches {
+                    let pause = Some(self.pause(batch.attempts));
+                    let verdict = verdict::of_failed_request(&error, pause);
+                    self.finish(&partition, batch, verdict);
+                }
+                return;
+            }
+        };
+        let mut rows: HashMap<(ByteString, i32), PartitionProduceResponse> = HashMap::new();
+        for topic in response.responses {
+            let by_id = topics.iter().find(|(id, _)| *id != Uuid::ZERO && *id == topic.topic_id);
+            let name = by_id.map_or(&topic.name, |(_, name)| name);
+            for row in topic.partition_responses {
+                rows.insert((name.clone(), row.index), row);
+            }
+        }
+        let mut needs_refresh = false;
+        for (partition, batch) in batches {
+            let key = (partition.topic.clone(), partition.index);
+            let Some(row) = rows.remove(&key) else {
+                let error = Error::new(
+                    ErrorKind::Protocol,
+                    format!("broker {} did not answer for {}-{}", self.node.id, key.0, key.1),
+                );
+                let pause = Some(self.pause(batch.attempts));
+                self.finish(&partition, batch, Verdict::Retry { error, pause });
+                continue;
+            };
+            let mut has_new_leader = false;
+            if row.error_code == ErrorCode::NotLeaderOrFollower
+                || row.error_code == ErrorCode::FencedLeaderEpoch
+            {
+                let (id, epoch) = (row.current_leader.leader_id, row.current_leader.leader_epoch);
+                let endpoints = &response.node_endpoints;
+                let endpoint = endpoints.iter().find(|endpoint| endpoint.node_id == id);
+                let endpoint = endpoint.and_then(|at| {
+                    cluster::Node::new(at.node_id, at.host.clone(), at.port, at.rack.clone())
+                });
+                has_new_leader = id >= 0 && id != self.node.id;
+                self.core.cluster.learn_leader(&key.0, key.1, id, epoch, endpoint);
+            }
+            needs_refresh |= row.error_code.needs_metadata_refresh();
+            let pause = (!has_new_leader).then(|| self.pause(batch.attempts));
+            let situation = Situation { topic: &key.0, partition: key.1, pause };
+            let verdict = verdict::of_answer(row, &situation);
+            self.finish(&partition, batch, verdict);
+        }
+        if needs_refresh {
+            self.core.cluster.request_refresh();
+        }
+    }
+
+    fn finish(&self, partition: &Arc<Partition>, batch: Batch, verdict: Verdict) {
+        let now = Instant::now();
+        let mut state = partition.lock();
+        state.conclude(batch, verdict, now, self.core.settings.retries);
+        partition.show_queued(&state);
+        self.core.schedule(partition, &mut state, now);
+    }
+
+    /// The pause after so many attempts.
+    fn pause(&self, attempts: u32) -> Duration {
+        let common = self.core.cluster.settings();
+        Backoff::after(common.retry_backoff, common.retry_backoff_max, attempts)
+    }
+
+    /// Gives up what waits for this broker if it is of no use to try again.
+    fn refuse(&self, error: &Error) {
+        if error.is_retriable() {
+            tracing::debug!(broker = self.node.id, %error, "cannot send to the broker");
+            return;
+        }
+        tracing::error!(broker = self.node.id, %error, "records cannot be sent");
+        while let Some(partition) = self.node.pop_ready() {
+            let mut state = partition.lock();
+            if state.leader() == self.node.id {
+                state.is_listed = false;
+                state.abandon_queued(error);
+                partition.show_queued(&state);
+            }
+        }
+    }
+}
