@@ -26,7 +26,7 @@ use kavka_protocol::{
 use tokio::{sync::watch, time::Instant};
 
 pub(crate) use self::{
-    backoff::Backoff,
+    backoff::{Backoff, random_seed},
     metadata::{Metadata, Node},
     pool::Purpose,
 };

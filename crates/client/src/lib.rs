@@ -3,6 +3,7 @@
 //! * [`Error`]: what went wrong, whether trying again can help, and what to do.
 //! * [`settings`]: every setting by the name Kafka gives it, with Kafka's defaults.
 //! * [`producer`]: [`Producer`] sends records.
+//! * [`consumer`]: [`Consumer`] reads topics, alone or as a member of a group.
 //! * [`admin`]: [`Admin`] looks at a cluster and changes it.
 //! * `cluster`: what is known of the cluster (brokers, topics, leaders), and a connection to each broker for each purpose.
 //! * `connection`: one connection: pipelined requests, negotiated versions, deadlines.
@@ -15,6 +16,7 @@
 pub mod admin;
 mod cluster;
 mod connection;
+pub mod consumer;
 mod error;
 pub mod producer;
 pub mod settings;
@@ -25,6 +27,7 @@ pub use kavka_protocol::{ErrorCode, Uuid};
 
 pub use self::{
     admin::{Admin, AdminBuilder},
+    consumer::{Consumer, ConsumerBuilder, ConsumerHandle},
     error::{Error, ErrorKind},
     producer::{Delivery, DeliveryFuture, Producer, ProducerBuilder, ProducerRecord},
 };

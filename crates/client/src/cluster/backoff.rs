@@ -38,9 +38,14 @@ impl Backoff {
     }
 }
 
-/// Between 0 and 1. From the keys of the standard library's hash maps, which differ for each of them.
+/// From the keys of the standard library's hash maps, which differ for each of them.
+pub(crate) fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Between 0 and 1.
 fn random_fraction() -> f64 {
-    let bits = RandomState::new().build_hasher().finish();
+    let bits = random_seed();
     f64::from((bits >> 32) as u32) / f64::from(u32::MAX)
 }
 

@@ -1,0 +1,209 @@
+//! Several members: who reads what, and what happens when they come, go and fail.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use kavka_client::{
+    Consumer,
+    consumer::{CloseOptions, RebalanceEvent},
+};
+use kavka_testkit::GroupCondition;
+
+use crate::context::*;
+
+/// Reads until the future is done, so that the consumer takes part in what goes on.
+async fn reading_until<T>(
+    consumer: &mut Consumer,
+    until: impl Future<Output = T>,
+) -> (T, Vec<String>) {
+    tokio::pin!(until);
+    let mut values = Vec::new();
+    loop {
+        tokio::select! {
+            result = &mut until => return (result, values),
+            record = consumer.next() => values.push(value(&record.unwrap().unwrap())),
+        }
+    }
+}
+
+async fn two_members(names: &[&str]) {
+    let context = Context::new(4).await;
+    for partition in 0..4 {
+        context.produce(partition, &numbered(partition, 0, 50), 5).await;
+    }
+    let make = async || {
+        let consumer = context.builder().assignors(names).build().unwrap();
+        consumer.subscribe([TOPIC]).await.unwrap();
+        consumer
+    };
+    let mut first = make().await;
+    let mut seen = take(&mut first, 60).await;
+    let mut second = make().await;
+    let both = async {
+        let condition = GroupCondition::stable().with_members(2);
+        context.broker.wait_for_group(GROUP, condition, PATIENCE).await.unwrap();
+        while second.assignment().await.unwrap().len() != 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (_, more) = reading_until(&mut first, within(both)).await;
+    seen.extend(more);
+    assert_eq!(first.assignment().await.unwrap().len(), 2);
+    for partition in 0..4 {
+        context.produce(partition, &numbered(partition, 50, 60), 5).await;
+    }
+    let mut wanted: BTreeSet<String> = (0..4).flat_map(|p| numbered(p, 0, 60)).collect();
+    wanted.retain(|value| !seen.contains(value));
+    while !wanted.is_empty() {
+        let record = within(async {
+            tokio::select! {
+                record = first.next() => record,
+                record = second.next() => record,
+            }
+        });
+        wanted.remove(&value(&record.await.unwrap().unwrap()));
+    }
+    second.commit().await.unwrap();
+    closed(second).await.unwrap();
+    let handle = first.handle();
+    let alone = async {
+        while handle.assignment().await.unwrap().len() != 4 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    reading_until(&mut first, within(alone)).await;
+    assert_quiet(&mut first, Duration::from_millis(50)).await;
+    closed(first).await.unwrap();
+    assert_eq!(committed(&context).await, (0..4).map(|p| (p, 60)).collect());
+}
+
+#[tokio::test]
+async fn two_members_share_with_range() {
+    two_members(&["range"]).await;
+}
+
+#[tokio::test]
+async fn two_members_share_with_cooperative_sticky() {
+    two_members(&["cooperative-sticky"]).await;
+}
+
+#[tokio::test]
+async fn two_members_share_with_sticky() {
+    two_members(&["sticky"]).await;
+}
+
+#[tokio::test]
+async fn two_members_share_with_kafkas_default() {
+    two_members(&["range", "cooperative-sticky"]).await;
+}
+
+#[tokio::test]
+async fn a_rebalance_waits_for_what_is_in_hand_and_commits_it() {
+    let context = Context::new(2).await;
+    context.produce(0, &numbered(0, 0, 10), 5).await;
+    let mut first = context.subscribed().await;
+    let mut events = first.events();
+    take(&mut first, 3).await;
+    let second = context.subscribed().await;
+    // The application works on the third record for a while.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(second.assignment().await.unwrap().is_empty(), "the rebalance waits");
+    assert!(first.next().now_or_never().is_none(), "nothing is handed out meanwhile");
+    let mut told = Vec::new();
+    while told.last().is_none_or(|last: &String| !last.starts_with("revoked")) {
+        match within(events.next()).await.unwrap() {
+            RebalanceEvent::Assigned { added, .. } => {
+                told.push(format!("assigned {}", added.len()))
+            }
+            RebalanceEvent::Revoking(revoking) => {
+                told.push(format!("revoking {}", revoking.partitions().len()));
+                assert!(revoking.time_left() > Duration::from_secs(100));
+                within(revoking.handle().commit()).await.unwrap();
+            }
+            RebalanceEvent::Revoked(partitions) => {
+                told.push(format!("revoked {}", partitions.len()))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(told[told.len() - 2..], ["revoking 2", "revoked 2"]);
+    assert_eq!(committed(&context).await[&0], 3);
+}
+
+#[tokio::test]
+async fn a_static_member_that_restarts_keeps_its_share_without_a_rebalance() {
+    let context = Context::new(2).await;
+    context.produce(0, &numbered(0, 0, 10), 5).await;
+    let make = async || {
+        let consumer = context.builder().group_instance_id("i").build().unwrap();
+        consumer.subscribe([TOPIC]).await.unwrap();
+        consumer
+    };
+    let mut first = make().await;
+    take(&mut first, 3).await;
+    first.commit().await.unwrap();
+    closed(first).await.unwrap();
+    let before = context.broker.group(GROUP).await.unwrap();
+    assert_eq!(before.members.len(), 1, "it did not leave");
+    let mut second = make().await;
+    assert_eq!(take(&mut second, 7).await, numbered(0, 3, 10));
+    let options = CloseOptions::default().leave_group(true);
+    within(second.close_with(options)).await.unwrap();
+    let after = context.broker.group(GROUP).await.unwrap();
+    assert_eq!(after.members.len(), 0);
+}
+
+#[tokio::test]
+async fn a_pattern_finds_topics_as_they_are_made() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 3), 5).await;
+    let builder = context.builder().property("metadata.max.age.ms", "100");
+    let mut consumer = builder.build().unwrap();
+    consumer.subscribe_pattern("ord.*").await.unwrap();
+    assert_eq!(take(&mut consumer, 3).await, numbered(0, 0, 3));
+    context.broker.create_topic("ordinary", 1).await.unwrap();
+    context.broker.create_topic("other", 1).await.unwrap();
+    context.produce_to("ordinary", 0, &numbered(7, 0, 3), 5).await;
+    context.produce_to("other", 0, &numbered(8, 0, 3), 5).await;
+    let wanted = numbered(7, 0, 3);
+    let values = take_all(&mut consumer, &wanted).await;
+    assert!(values.iter().all(|value| !value.starts_with("p8")), "{values:?}");
+    assert!(consumer.subscribe_pattern("(").await.is_err());
+}
+
+#[tokio::test]
+async fn a_broker_that_crashes_and_restarts_loses_nothing() {
+    let broker = kavka_testkit::TestBroker::builder()
+        .storage(kavka_testkit::Storage::Disk)
+        .topic(TOPIC, 2)
+        .start()
+        .await;
+    let context = Context { broker };
+    context.produce(0, &numbered(0, 0, 20), 5).await;
+    let mut consumer = context.subscribed().await;
+    let mut values = take(&mut consumer, 10).await;
+    consumer.commit().await.unwrap();
+    context.broker.crash().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    context.broker.restart().await.unwrap();
+    context.produce(1, &numbered(1, 0, 20), 5).await;
+    let wanted: Vec<String> = numbered(0, 10, 20).into_iter().chain(numbered(1, 0, 20)).collect();
+    values.extend(take_all(&mut consumer, &wanted).await);
+    assert_eq!(values.len(), 40, "nothing comes twice: the session outlived the crash");
+    assert_quiet(&mut consumer, Duration::from_millis(50)).await;
+    closed(consumer).await.unwrap();
+    assert_eq!(committed(&context).await, [(0, 20), (1, 20)].into());
+}
+
+/// One poll of a future.
+trait NowOrNever: Future + Sized {
+    fn now_or_never(self) -> Option<Self::Output> {
+        let mut future = std::pin::pin!(self);
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        }
+    }
+}
+
+impl<F: Future> NowOrNever for F {}

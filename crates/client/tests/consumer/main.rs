@@ -1,0 +1,7 @@
+//! The consumer against the broker in this process.
+
+#![allow(clippy::unwrap_used)]
+
+mod context;
+mod groups;
+mod reading;
