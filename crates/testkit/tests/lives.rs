@@ -27,6 +27,27 @@ async fn a_broker_serves_its_topics_as_soon_as_it_is_started() {
 }
 
 #[tokio::test]
+async fn brokers_side_by_side_know_nothing_of_each_other() {
+    let start = |number: usize| async move {
+        let broker = TestBroker::builder().topic("orders", 1).start().await;
+        broker.produce("orders", 0, vec!["x"; number]).await.unwrap();
+        broker
+    };
+    let starting: Vec<_> = (1..=16).map(|number| tokio::spawn(start(number))).collect();
+    let mut brokers = Vec::new();
+    for broker in starting {
+        brokers.push(broker.await.unwrap());
+    }
+    for (broker, number) in brokers.iter().zip(1..) {
+        assert_eq!(broker.end_offsets("orders").unwrap(), [number]);
+    }
+    let mut ports: Vec<_> = brokers.iter().map(|broker| broker.addr().port()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 16);
+}
+
+#[tokio::test]
 async fn a_topic_created_later_has_its_configs() {
     let broker = TestBroker::start().await;
     let configs = [("cleanup.policy", "compact")];
