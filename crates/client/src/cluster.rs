@@ -89,7 +89,7 @@ impl Cluster {
         settings.check()?;
         let settings = Arc::new(settings);
         let shared = Arc::new(Shared {
-            pool: Pool::new(Arc::clone(&settings)),
+            pool: Pool::new(Arc::clone(&settings))?,
             settings,
             metadata: watch::Sender::new(State::default()),
             wanted: Mutex::default(),

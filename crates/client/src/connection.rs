@@ -9,6 +9,8 @@
 
 mod handshake;
 mod io;
+pub(crate) mod sasl;
+mod tls;
 mod transport;
 
 #[cfg(test)]
@@ -35,6 +37,7 @@ use tokio::{
     time::Instant,
 };
 
+use self::tls::Tls;
 use crate::{
     Error, ErrorKind,
     settings::{Address, CommonSettings},
@@ -58,10 +61,18 @@ struct Shared {
     client_id: ByteString,
     versions: Versions,
     next_correlation_id: AtomicI32,
+    /// From when on new requests go out over another connection.
+    retires: Option<Instant>,
     is_closed: AtomicBool,
     /// Why; set before `is_closed`.
     reason: Mutex<Option<Error>>,
     close: Notify,
+}
+
+/// What protects connections, ready for use.
+#[derive(Clone, Debug)]
+pub(crate) struct Security {
+    tls: Option<Tls>,
 }
 
 /// A request on its way out.
@@ -79,6 +90,28 @@ enum Reply {
     Answer(oneshot::Sender<Result<Bytes, Error>>),
     /// For the request to be written; there will be no answer.
     Written(oneshot::Sender<()>),
+}
+
+impl Security {
+    /// Reads what the settings name.
+    ///
+    /// # Errors
+    /// A certificate or a key cannot be read or used; the error names it.
+    pub(crate) fn new(settings: &CommonSettings) -> Result<Self, Error> {
+        let has_tls = settings.security_protocol.has_tls();
+        let tls = has_tls.then(|| Tls::new(&settings.security.tls)).transpose()?;
+        Ok(Self { tls })
+    }
+}
+
+/// When a connection retires whose session has just begun: after 85 to 95 % of it, so that not all retire at once.
+fn retirement(session: Duration) -> Result<Instant, Error> {
+    let mut spread = [0];
+    sasl::scram::random(&mut spread)?;
+    let part = 0.85 + 0.1 * f64::from(spread[0]) / 255.0;
+    // What never ends in the life of a machine need not be exact.
+    let session = session.min(Duration::from_secs(365 * 86_400));
+    Ok(Instant::now() + session.mul_f64(part))
 }
 
 /// The versions that the broker has, by API.
@@ -119,15 +152,20 @@ impl Connection {
     /// Connects, sets up TLS and authenticates where the settings ask for it, and asks for versions.
     ///
     /// Cancel safe: a connection half made is dropped.
-    pub(crate) async fn open(address: &Address, settings: &CommonSettings) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        address: &Address,
+        settings: &CommonSettings,
+        security: &Security,
+    ) -> Result<Self, Error> {
         let stream = transport::connect(address, settings).await?;
-        let opened = handshake::run(stream, address, settings);
-        let (stream, versions) =
-            tokio::time::timeout(settings.connection_setup_timeout, opened).await.map_err(|_| {
+        let opened = handshake::run(stream, address, settings, security);
+        let ready = tokio::time::timeout(settings.connection_setup_timeout, opened)
+            .await
+            .map_err(|_| {
                 Error::new(
                     ErrorKind::Connect,
                     format!(
-                        "{address} took the connection but did not say which versions it speaks within {:?}",
+                        "{address} took the connection but was not ready for requests within {:?}",
                         settings.connection_setup_timeout
                     ),
                 )
@@ -136,13 +174,14 @@ impl Connection {
         let shared = Arc::new(Shared {
             address: address.clone(),
             client_id: settings.client_id.clone(),
-            versions,
+            versions: ready.versions,
             next_correlation_id: AtomicI32::new(0),
+            retires: ready.session.map(retirement).transpose()?,
             is_closed: AtomicBool::new(false),
             reason: Mutex::default(),
             close: Notify::new(),
         });
-        tokio::spawn(io::run(stream, queue, Arc::clone(&shared), io::Limits::of(settings)));
+        tokio::spawn(io::run(ready.stream, queue, Arc::clone(&shared), io::Limits::of(settings)));
         Ok(Self(Arc::new(Handle { shared, frames })))
     }
 
@@ -159,6 +198,12 @@ impl Connection {
     /// Whether nothing can be asked any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.shared.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Whether what we authenticated with ends soon (KIP-368): whoever needs a connection makes a new one. Who has this one can go on,
+    /// and it closes when the last has its answer. Authenticating anew on the same connection would hold up its requests.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.0.shared.retires.is_some_and(|time| Instant::now() >= time)
     }
 
     /// Ends the connection for all handles. Who waits is told why.

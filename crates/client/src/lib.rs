@@ -6,7 +6,7 @@
 //! * [`consumer`]: [`Consumer`] reads topics, alone or as a member of a group.
 //! * [`admin`]: [`Admin`] looks at a cluster and changes it.
 //! * `cluster`: what is known of the cluster (brokers, topics, leaders), and a connection to each broker for each purpose.
-//! * `connection`: one connection: pipelined requests, negotiated versions, deadlines.
+//! * `connection`: one connection: TLS and authentication, pipelined requests, negotiated versions, deadlines.
 //!
 //! It needs a tokio runtime with time and I/O enabled. Nothing here blocks a thread, and dropping anything never waits.
 

@@ -5,14 +5,25 @@
 //! that means something only in the Java client is taken, and [`Outcome::NoEffect`] says why it changes nothing.
 
 mod common;
+mod jaas;
 mod parse;
+mod security;
+mod token;
 
-pub use self::common::{Address, CommonSettings, SecurityProtocol};
 pub(crate) use self::parse::{bool_value, duration_ms, integer, one_of, unknown_property};
+pub(crate) use self::security::how_to_convert;
+pub use self::{
+    common::{Address, CommonSettings, SecurityProtocol},
+    security::{
+        SaslMechanism, SaslSettings, Secret, SecuritySettings, TlsProtocols, TlsSettings,
+        TokenSource,
+    },
+    token::{StaticToken, Token, TokenFuture, TokenProvider},
+};
 
 /// The names that every client takes.
 pub(crate) fn common_names() -> impl Iterator<Item = &'static str> {
-    common::NAMES.iter().copied()
+    common::NAMES.iter().chain(security::NAMES).copied()
 }
 
 /// What became of a property.

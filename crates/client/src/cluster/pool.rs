@@ -8,12 +8,15 @@ use std::{
     },
 };
 
-use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Duration, Instant},
+};
 
 use super::Backoff;
 use crate::{
     Error, ErrorKind,
-    connection::Connection,
+    connection::{Connection, Security},
     settings::{Address, CommonSettings},
 };
 
@@ -30,10 +33,14 @@ pub(crate) enum Purpose {
     Coordinator,
 }
 
+/// So long a broker that did not let us in is not bothered again: it would not like us better, and may lock the user out.
+const AFTER_REFUSAL: Duration = Duration::from_secs(5);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Pool {
     settings: Arc<CommonSettings>,
+    security: Security,
     slots: Mutex<HashMap<(Address, Purpose), Arc<Slot>>>,
     next: AtomicUsize,
 }
@@ -50,11 +57,15 @@ struct Slot {
 struct Pauses {
     backoff: Backoff,
     not_before: Option<Instant>,
+    /// Why we were not let in, if that is why there is a pause.
+    refused: Option<Error>,
 }
 
 impl Pool {
-    pub(super) fn new(settings: Arc<CommonSettings>) -> Self {
-        Self { settings, slots: Mutex::default(), next: AtomicUsize::new(0) }
+    /// Reads the files that the settings name.
+    pub(super) fn new(settings: Arc<CommonSettings>) -> Result<Self, Error> {
+        let security = Security::new(&settings)?;
+        Ok(Self { settings, security, slots: Mutex::default(), next: AtomicUsize::new(0) })
     }
 
     /// The connection of an address and purpose; made if there is none, after the pause that an earlier failure asks for.
@@ -72,17 +83,26 @@ impl Pool {
             return Ok(connection);
         }
         if let Some(time) = pauses.not_before {
+            if let Some(refused) = &pauses.refused
+                && Instant::now() < time
+            {
+                return Err(refused.clone());
+            }
             tokio::time::sleep_until(time).await;
         }
-        match Connection::open(address, &self.settings).await {
+        match Connection::open(address, &self.settings, &self.security).await {
             Ok(connection) => {
                 pauses.backoff.reset();
                 pauses.not_before = None;
+                pauses.refused = None;
                 *slot.current() = Some(connection.clone());
                 Ok(connection)
             }
             Err(error) => {
-                pauses.not_before = Some(Instant::now() + pauses.backoff.next());
+                let is_refused = error.kind() == ErrorKind::Authentication;
+                let least = if is_refused { AFTER_REFUSAL } else { Duration::ZERO };
+                pauses.not_before = Some(Instant::now() + pauses.backoff.next().max(least));
+                pauses.refused = is_refused.then(|| error.clone());
                 tracing::debug!(broker = %address, %error, "cannot connect");
                 Err(error)
             }
@@ -130,6 +150,7 @@ impl Pool {
                 connecting: AsyncMutex::new(Pauses {
                     backoff: Backoff::new(first, limit),
                     not_before: None,
+                    refused: None,
                 }),
             })
         });
@@ -142,10 +163,11 @@ impl Slot {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection, if it is usable.
+    /// The connection, if it is usable for something new.
     fn open(&self) -> Option<Connection> {
         let mut current = self.current();
-        if current.as_ref().is_some_and(Connection::is_closed) {
+        let is_over = |connection: &Connection| connection.is_closed() || connection.is_retired();
+        if current.as_ref().is_some_and(is_over) {
             *current = None;
         }
         current.clone()

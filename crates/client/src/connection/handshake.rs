@@ -1,14 +1,31 @@
-//! What happens on a connection before it carries requests: the versions are asked for.
+//! What happens on a connection before it carries requests: TLS, the versions are asked for, we say who we are.
+//!
+//! # References
+//! KIP-43 and KIP-152 (SASL as requests), KIP-368 (sessions that end), KIP-511 (versions).
+
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use kavka_protocol::{
     ErrorCode, Message, Reader, Request,
-    messages::{ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader},
+    messages::{
+        ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
+        SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+        SaslHandshakeResponse,
+    },
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use super::{Versions, io::read_frame, transport::Stream};
+use super::{
+    Security, Versions,
+    io::read_frame,
+    sasl::{Begun, Exchange},
+    transport::Stream,
+};
 use crate::{
     Error, ErrorKind,
     settings::{Address, CommonSettings},
@@ -17,6 +34,19 @@ use crate::{
 /// The version in which ApiVersions is asked first, and the one in which a broker answers that does not know it (KIP-511).
 const NEWEST: i16 = 3;
 const OLDEST: i16 = 0;
+
+/// The version of SaslHandshake after which SASL goes on as requests.
+const AS_REQUESTS: i16 = 1;
+/// No mechanism goes to and fro more often.
+const MAX_ROUNDS: usize = 8;
+
+/// A stream that is ready for requests.
+pub(super) struct Ready {
+    pub(super) stream: Stream,
+    pub(super) versions: Versions,
+    /// For how long we may stay without saying again who we are, if the broker sets a limit (KIP-368).
+    pub(super) session: Option<Duration>,
+}
 
 /// A stream that is asked one thing at a time.
 struct Dialogue<'a, S> {
@@ -29,15 +59,22 @@ struct Dialogue<'a, S> {
 
 /// Gets a stream ready.
 pub(super) async fn run(
-    stream: Stream,
+    stream: TcpStream,
     address: &Address,
     settings: &CommonSettings,
-) -> Result<(Stream, Versions), Error> {
-    match stream {
-        Stream::Plain(stream) => {
+    security: &Security,
+) -> Result<Ready, Error> {
+    match &security.tls {
+        None => {
             let mut dialogue = Dialogue::new(stream, address, settings);
-            let versions = dialogue.versions().await?;
-            Ok((Stream::Plain(dialogue.stream), versions))
+            let (versions, session) = dialogue.begin().await?;
+            Ok(Ready { stream: Stream::Plain(dialogue.stream), versions, session })
+        }
+        Some(tls) => {
+            let stream = tls.connect(stream, address).await?;
+            let mut dialogue = Dialogue::new(stream, address, settings);
+            let (versions, session) = dialogue.begin().await?;
+            Ok(Ready { stream: Stream::Tls(Box::new(dialogue.stream)), versions, session })
         }
     }
 }
@@ -46,6 +83,82 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialogue<'a, S> {
     fn new(stream: S, address: &'a Address, settings: &'a CommonSettings) -> Self {
         // The ids of a handshake end below those of the requests that follow; nothing is in flight between.
         Self { stream, input: BytesMut::new(), address, settings, next_correlation_id: i32::MIN }
+    }
+
+    /// Everything that comes before requests.
+    async fn begin(&mut self) -> Result<(Versions, Option<Duration>), Error> {
+        let versions = self.versions().await?;
+        let session = if self.settings.security_protocol.has_sasl() {
+            self.authenticate(&versions).await?
+        } else {
+            None
+        };
+        Ok((versions, session))
+    }
+
+    /// Says who we are; returns for how long that holds, if the broker sets a limit or what we show ends.
+    async fn authenticate(&mut self, versions: &Versions) -> Result<Option<Duration>, Error> {
+        let sasl = &self.settings.security.sasl;
+        let Begun { mut exchange, first, expires } = Exchange::begin(sasl).await?;
+        self.choose_mechanism(versions).await?;
+        let api = SaslAuthenticateRequest::API_KEY;
+        let version = versions.newest(api, *SaslAuthenticateRequest::VERSIONS.end())?;
+        let mut said = first;
+        for _ in 0..MAX_ROUNDS {
+            let request = SaslAuthenticateRequest { auth_bytes: said.into(), ..Default::default() };
+            let body = self.ask(&request, version).await?;
+            let response = SaslAuthenticateResponse::decode(&mut Reader::new(body), version)
+                .map_err(|error| self.unreadable(&error))?;
+            if response.error_code != ErrorCode::None {
+                let what = format_args!("authenticating with {}", self.address);
+                return Err(Error::broker(response.error_code, what)
+                    .with_detail(response.error_message.as_deref().map(AsRef::as_ref)));
+            }
+            let (judged, answer) = judge(exchange, response.auth_bytes).await?;
+            exchange = judged;
+            match answer.map_err(|error| error.while_doing(self.address))? {
+                Some(next) => said = next,
+                None => {
+                    let session = u64::try_from(response.session_lifetime_ms).ok();
+                    let session = session.filter(|ms| *ms > 0).map(Duration::from_millis);
+                    let validity = expires
+                        .map(|time| time.duration_since(SystemTime::now()).unwrap_or_default());
+                    return Ok([session, validity].into_iter().flatten().min());
+                }
+            }
+        }
+        Err(self.unreadable(&"authentication does not come to an end"))
+    }
+
+    async fn choose_mechanism(&mut self, versions: &Versions) -> Result<(), Error> {
+        let Some(mechanism) = self.settings.security.sasl.mechanism else {
+            return Err(Error::new(ErrorKind::Config, "sasl.mechanism is missing"));
+        };
+        let version = versions.newest(SaslHandshakeRequest::API_KEY, AS_REQUESTS)?;
+        if version < AS_REQUESTS {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{} is older than Kafka 1.0: SASL needs a newer one", self.address),
+            ));
+        }
+        let request = SaslHandshakeRequest { mechanism: mechanism.to_string().into() };
+        let body = self.ask(&request, version).await?;
+        let response = SaslHandshakeResponse::decode(&mut Reader::new(body), version)
+            .map_err(|error| self.unreadable(&error))?;
+        let what = format_args!("asking {} for {mechanism}", self.address);
+        match response.error_code {
+            ErrorCode::None => Ok(()),
+            code @ ErrorCode::UnsupportedSaslMechanism => {
+                let offered = format!("it offers {}", response.mechanisms.join(", "));
+                Err(Error::broker(code, what)
+                    .with_detail(Some(&offered))
+                    .with_advice("Set sasl.mechanism to one that the broker offers."))
+            }
+            code @ ErrorCode::IllegalSaslState => Err(Error::broker(code, what).with_advice(
+                "The listener asks for no SASL: check the port, or set security.protocol without it.",
+            )),
+            code => Err(Error::broker(code, what)),
+        }
     }
 
     /// Which APIs the broker has, in which versions.
@@ -131,4 +244,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialogue<'a, S> {
             format!("what {} answered is not the Kafka protocol: {why}", self.address),
         )
     }
+}
+
+/// Has an answer judged where it does not hold up other connections: SCRAM hashes thousands of times.
+async fn judge(
+    mut exchange: Exchange,
+    challenge: Bytes,
+) -> Result<(Exchange, Result<Option<Vec<u8>>, Error>), Error> {
+    let judge = move || {
+        let answer = exchange.answer(&challenge);
+        (exchange, answer)
+    };
+    tokio::task::spawn_blocking(judge).await.map_err(|_| {
+        Error::new(ErrorKind::Closed, "the runtime ended while a connection was authenticated")
+    })
 }

@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Frame, Reply, Shared, transport::Stream};
+use super::{Frame, Reply, Shared, tls, transport::Stream};
 use crate::{
     Error, ErrorKind,
     settings::{Address, CommonSettings},
@@ -66,6 +66,10 @@ pub(super) async fn run(
     let end = match stream {
         Stream::Plain(mut stream) => {
             let (read, write) = stream.split();
+            exchange(read, write, &mut queue, &waiting, &shared, limits).await
+        }
+        Stream::Tls(stream) => {
+            let (read, write) = tokio::io::split(stream);
             exchange(read, write, &mut queue, &waiting, &shared, limits).await
         }
     };
@@ -246,6 +250,7 @@ async fn fill(
                 ));
             }
             Ok(_) => {}
+            Err(error) if tls::is_refusal(&error) => return Err(tls::refused(address, &error)),
             Err(error) => {
                 return Err(Error::new(
                     ErrorKind::Disconnected,

@@ -1,11 +1,12 @@
-//! The bytes under a connection: a socket.
+//! The bytes under a connection: a socket, with or without TLS.
 
 use bytestring::ByteString;
 use tokio::net::{TcpStream, lookup_host};
+use tokio_rustls::client::TlsStream;
 
 use crate::{
     Error, ErrorKind,
-    settings::{Address, CommonSettings, SecurityProtocol},
+    settings::{Address, CommonSettings},
 };
 
 /// What frames are written to and read from.
@@ -13,19 +14,18 @@ use crate::{
 pub(super) enum Stream {
     /// Bare TCP.
     Plain(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Connects to the first address of the host that answers.
-pub(super) async fn connect(address: &Address, settings: &CommonSettings) -> Result<Stream, Error> {
+pub(super) async fn connect(
+    address: &Address,
+    settings: &CommonSettings,
+) -> Result<TcpStream, Error> {
     let failed = |why: &dyn std::fmt::Display| {
         Error::new(ErrorKind::Connect, format!("cannot connect to {address}: {why}"))
     };
-    if settings.security_protocol != SecurityProtocol::Plaintext {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "security.protocol: only PLAINTEXT is supported so far",
-        ));
-    }
     let host = ByteString::as_ref(&address.host) as &str;
     let found =
         tokio::time::timeout(settings.connection_setup_timeout, lookup_host((host, address.port)));
@@ -49,7 +49,7 @@ pub(super) async fn connect(address: &Address, settings: &CommonSettings) -> Res
     Err(last)
 }
 
-fn prepare(stream: TcpStream, settings: &CommonSettings) -> std::io::Result<Stream> {
+fn prepare(stream: TcpStream, settings: &CommonSettings) -> std::io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(&stream);
     if let Some(bytes) = settings.send_buffer_bytes {
@@ -58,5 +58,5 @@ fn prepare(stream: TcpStream, settings: &CommonSettings) -> std::io::Result<Stre
     if let Some(bytes) = settings.receive_buffer_bytes {
         socket.set_recv_buffer_size(bytes)?;
     }
-    Ok(Stream::Plain(stream))
+    Ok(stream)
 }

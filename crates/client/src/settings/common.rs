@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use bytestring::ByteString;
 
-use super::{Outcome, bool_value, duration_ms, integer, one_of};
+use super::{Outcome, SecuritySettings, bool_value, duration_ms, integer, one_of};
 use crate::{Error, ErrorKind};
 
 /// Where brokers are, how to reach them, how long to wait and how often to try.
@@ -18,6 +18,8 @@ pub struct CommonSettings {
     pub client_rack: Option<ByteString>,
     /// `security.protocol`.
     pub security_protocol: SecurityProtocol,
+    /// `ssl.*` and `sasl.*`.
+    pub security: SecuritySettings,
     /// `request.timeout.ms`, 30 s: how long an answer may take.
     pub request_timeout: Duration,
     /// `default.api.timeout.ms`, 60 s: how long a call that takes no timeout of its own may take, retries included.
@@ -111,6 +113,7 @@ impl Default for CommonSettings {
             client_id: ByteString::from_static("kavka"),
             client_rack: None,
             security_protocol: SecurityProtocol::Plaintext,
+            security: SecuritySettings::default(),
             request_timeout: Duration::from_secs(30),
             default_api_timeout: Duration::from_secs(60),
             retry_backoff: Duration::from_millis(100),
@@ -178,7 +181,12 @@ impl CommonSettings {
             "receive.message.max.bytes" => {
                 self.receive_message_max_bytes = integer(name, value, 1000..=2_147_483_647)?;
             }
-            _ => return no_effect(name, value),
+            _ => {
+                return match self.security.set(name, value)? {
+                    Outcome::Unknown => no_effect(name, value),
+                    known => Ok(known),
+                };
+            }
         }
         Ok(Outcome::Taken)
     }
@@ -191,7 +199,22 @@ impl CommonSettings {
                 "bootstrap.servers is missing: name at least one broker as host:port",
             ));
         }
+        if self.security_protocol.has_sasl() {
+            self.security.sasl.check()?;
+        }
         Ok(())
+    }
+}
+
+impl SecurityProtocol {
+    /// Whether connections are encrypted.
+    pub fn has_tls(self) -> bool {
+        matches!(self, SecurityProtocol::Ssl | SecurityProtocol::SaslSsl)
+    }
+
+    /// Whether clients say who they are by SASL.
+    pub fn has_sasl(self) -> bool {
+        matches!(self, SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl)
     }
 }
 
