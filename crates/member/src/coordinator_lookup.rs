@@ -69,6 +69,9 @@ impl CoordinatorLookup {
     }
 
     pub(crate) fn on_failure(&mut self, ctx: &mut Context<'_>, failure: Failure) {
+        if crate::mutants::mutant("lookup-not-retried") {
+            return;
+        }
         self.request = None;
         self.retry(ctx, Trouble::Failure(failure));
     }

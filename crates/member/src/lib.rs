@@ -23,6 +23,10 @@ mod coordinator_lookup;
 mod error;
 mod input;
 mod member;
+#[cfg(kavka_mutants)]
+pub mod mutants;
+#[cfg(not(kavka_mutants))]
+mod mutants;
 mod output;
 mod positions;
 mod request;

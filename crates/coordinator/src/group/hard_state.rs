@@ -83,7 +83,8 @@ impl HardState {
             self.pending.end(producer_id)
         {
             let current = self.offsets.get(&group, &topic, partition);
-            if committed && current.is_none_or(|current| current.log_offset < log_offset) {
+            let is_newer = current.is_none_or(|current| current.log_offset < log_offset);
+            if committed && (is_newer || crate::mutants::mutant("marker-wins")) {
                 self.offsets.set(&group, &topic, partition, &value, log_offset);
             }
         }

@@ -432,6 +432,9 @@ impl Reply {
     pub(crate) fn release(&self) -> Release {
         match self {
             Reply::Heartbeat(_) => Release::Immediate,
+            Reply::CommitOffsets(_) if crate::mutants::mutant("acknowledged-too-early") => {
+                Release::Immediate
+            }
             Reply::Join(join) if join.error != ErrorCode::None => Release::Immediate,
             Reply::Sync(sync) if sync.error != ErrorCode::None => Release::Immediate,
             _ => Release::Durable,

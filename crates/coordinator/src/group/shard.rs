@@ -18,7 +18,7 @@ use super::{
     offsets,
     timers::{Timer, Timers},
 };
-use crate::{Monotonic, Now};
+use crate::{Monotonic, Now, mutants::mutant};
 
 /// The groups and offsets of one partition of `__consumer_offsets`. See [the module](super) for how it is run.
 ///
@@ -110,6 +110,9 @@ impl GroupShard {
         {
             let LoggedOffset { group, topic, partition, value } = logged;
             self.hard.offsets.set(group, topic, partition, &value, offset);
+            return;
+        }
+        if value.is_none() && mutant("replay-skips-tombstones") {
             return;
         }
         let (key, value) = (key.map(Bytes::copy_from_slice), value.map(Bytes::copy_from_slice));
@@ -370,7 +373,9 @@ impl GroupShard {
             group.forget_all_pending(&mut ctx);
             let generation = group.generation();
             self.groups.remove(id);
-            output.records.push(Record::Group { group: id.clone(), value: None });
+            if !mutant("deletion-not-stored") {
+                output.records.push(Record::Group { group: id.clone(), value: None });
+            }
             output.event(id, generation, EventKind::GroupDeleted { cause });
         }
     }
@@ -468,6 +473,9 @@ impl GroupShard {
 
     fn on_topic_deleted(&mut self, output: &mut Output, name: &ByteString, topic_id: Uuid) {
         for (id, group) in &self.groups {
+            if mutant("topic-deletion-ignored") {
+                continue;
+            }
             let records = offsets::topic_tombstones(&self.hard, id, name, topic_id);
             let cause = DeletionCause::TopicDeleted;
             tell_deleted(output, id, group.generation(), &records, cause);
@@ -507,7 +515,9 @@ impl GroupShard {
             group.abandon(&mut ctx, error);
         }
         self.groups.clear();
-        self.timers.clear();
+        if !mutant("unload-keeps-timers") {
+            self.timers.clear();
+        }
         self.phase = Phase::Unloaded;
     }
 }

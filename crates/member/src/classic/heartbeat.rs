@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Cause, Coordinator, HeartbeatRequest, Monotonic, Request, RequestId, Target, Trace,
-    backoff::Attempts, context::Context, output::Trouble, positions::Positions,
+    backoff::Attempts, context::Context, mutants::mutant, output::Trouble, positions::Positions,
 };
 
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl Classic {
     ) -> bool {
         let due = self.heartbeat.next_at.is_some_and(|at| at <= ctx.monotonic());
         let Some(coordinator) = coordinator else { return false };
-        if !due || !self.beats() || self.heartbeat.under_way.is_some() {
+        if !due || !self.beats() || self.heartbeat.under_way.is_some() || mutant("no-heartbeats") {
             return false;
         }
         let request = Request::Heartbeat(HeartbeatRequest {
@@ -90,7 +90,7 @@ impl Classic {
     /// Whether nothing was heard of the coordinator for a session timeout. Says so once for each such time.
     pub(crate) fn is_silent(&mut self, ctx: &Context<'_>) -> bool {
         let deadline = self.heartbeat.last_contact + ctx.config.session_timeout;
-        let silent = self.beats() && deadline <= ctx.monotonic();
+        let silent = self.beats() && deadline <= ctx.monotonic() && !mutant("silence-not-noticed");
         if silent {
             self.heartbeat.last_contact = ctx.monotonic();
         }
@@ -116,7 +116,7 @@ impl Classic {
             }
             Reaction::Rejoin => {
                 self.on_contact(ctx);
-                if self.state == State::Stable && is_current {
+                if self.state == State::Stable && is_current && !mutant("rebalance-not-heard") {
                     self.want_rejoin(ctx, "group is already rebalancing", Cause::GroupRebalances);
                 }
             }
@@ -174,7 +174,7 @@ impl Classic {
             return;
         }
         self.lose(ctx, positions, Cause::Removed(code));
-        if code != ErrorCode::IllegalGeneration {
+        if code != ErrorCode::IllegalGeneration && !mutant("unknown-id-kept") {
             self.forget_identity();
         }
         self.reason = Some(format!("removed from the group: {}", code.name()).into());

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Cause, Coordinator, ErrorKind, Event, Failure, JoinRequest, JoinResponse, RebalanceProtocol,
     Request, RequestId, Subscription, Target, TopicPartition, Trace, UserData, context::Context,
-    output::Trouble, positions::Positions, subscription,
+    mutants::mutant, output::Trouble, positions::Positions, subscription,
 };
 
 impl Classic {
@@ -91,7 +91,9 @@ impl Classic {
                     format!("need to re-join with the given member-id: {}", response.member_id)
                         .into(),
                 );
-                self.member_id = response.member_id;
+                if !mutant("id-not-adopted") {
+                    self.member_id = response.member_id;
+                }
                 self.next_round(ctx);
             }
             Reaction::Retry => {
@@ -141,6 +143,7 @@ impl Classic {
         if response.generation != self.generation
             && response.generation != self.generation.saturating_add(1)
             && !positions.is_empty()
+            && !mutant("keeps-after-missed-generation")
         {
             // The group made a generation that this member took no part in: what it owned may have been given away.
             let lost = positions.give_up_all();

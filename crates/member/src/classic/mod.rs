@@ -33,6 +33,7 @@ use crate::{
     TopicPartition, TopicShape, Trace,
     backoff::Attempts,
     context::Context,
+    mutants::mutant,
     positions::{
         Positions,
         commit::{Commits, Identity},
@@ -245,7 +246,10 @@ impl Classic {
         ctx: &mut Context<'_>,
         topics: &BTreeMap<ByteString, TopicMetadata>,
     ) {
-        let Some(snapshot) = &self.snapshot else { return };
+        let Some(snapshot) = self.snapshot.as_ref().filter(|_| !mutant("leader-ignores-topics"))
+        else {
+            return;
+        };
         let shape =
             |topic: &ByteString| topics.get(topic).map(TopicMetadata::shape).unwrap_or_default();
         let changed = snapshot.iter().find(|(topic, seen)| shape(topic) != **seen);
@@ -382,7 +386,7 @@ impl Classic {
         } else {
             Vec::new()
         };
-        if !lost.is_empty() {
+        if !lost.is_empty() && !mutant("loss-not-told") {
             ctx.event(Event::Lost { partitions: lost, cause });
         }
         self.go(ctx, State::Unjoined);

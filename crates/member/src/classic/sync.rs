@@ -15,6 +15,7 @@ use crate::{
     JoinResponse, JoinedMember, MemberError, RebalanceProtocol, Request, RequestId, Subscription,
     SyncRequest, Target, TopicPartition, TopicShape, Trace,
     context::Context,
+    mutants::mutant,
     output::Trouble,
     positions::{Positions, commit::Commits},
     subscription,
@@ -85,7 +86,7 @@ impl Classic {
             return ctx.trace(Trace::StaleAnswer);
         };
         // A topic that does not exist yet looks like one without partitions: when it comes into being, it is to be assigned.
-        for topic in subscribed {
+        for topic in subscribed.into_iter().filter(|_| !mutant("unborn-topic-forgotten")) {
             topics.entry(topic).or_default();
         }
         assignments.retain(|member, _| claims.contains_key(member));
@@ -241,7 +242,7 @@ impl Classic {
         if self.is_leader {
             self.check_snapshot(ctx, positions.topics());
         }
-        if !revoke.is_empty() {
+        if !revoke.is_empty() && !mutant("keeps-what-moved") {
             let now = ctx.monotonic();
             let drain_deadline = now + ctx.config.drain_timeout();
             let deadline = now + ctx.config.preparation_timeout();
@@ -262,6 +263,9 @@ fn hold_back_moves(
     assignments: &mut BTreeMap<ByteString, Assignment>,
     claims: &Claims,
 ) {
+    if mutant("moves-not-held-back") {
+        return;
+    }
     let mut owners: BTreeMap<&TopicPartition, (i32, Vec<&ByteString>)> = BTreeMap::new();
     for (member, Claim { owned, generation, .. }) in claims {
         for partition in owned {

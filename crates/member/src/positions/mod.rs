@@ -20,7 +20,7 @@ use kavka_protocol::{ByteString, Uuid};
 
 use crate::{
     CommitOffset, Consumed, ErrorKind, Event, Monotonic, OffsetReset, RequestId, TopicMetadata,
-    TopicPartition, TopicShape, backoff::Attempts, context::Context,
+    TopicPartition, TopicShape, backoff::Attempts, context::Context, mutants::mutant,
 };
 
 /// Where to read next.
@@ -171,7 +171,9 @@ impl Positions {
     /// Nothing more is to be fetched of these; they are about to go.
     pub(crate) fn hold(&mut self, partitions: &BTreeSet<TopicPartition>) {
         for partition in partitions {
-            if let Some(found) = self.partitions.get_mut(partition) {
+            if let Some(found) = self.partitions.get_mut(partition)
+                && !mutant("reads-what-it-gives-up")
+            {
                 found.revoking = true;
             }
         }
@@ -312,14 +314,20 @@ impl Positions {
             let Some(found) = self.partitions.get_mut(&partition) else { continue };
             if found.topic_id == Uuid::ZERO {
                 found.topic_id = id;
-            } else if id != Uuid::ZERO && id != found.topic_id && has_group {
+            } else if id != Uuid::ZERO
+                && id != found.topic_id
+                && has_group
+                && !mutant("position-outlives-topic")
+            {
                 // The topic was deleted and made anew: what was consumed is of another log. The broker knows whether something is
                 // committed for this one.
                 found.topic_id = id;
                 found.start_over(epoch);
                 // A commit that still waits is of the log that is gone too, and would be sent under the id of this one.
-                found.ownership = ownership;
-                self.last_ownership = ownership;
+                if !mutant("commit-outlives-topic") {
+                    found.ownership = ownership;
+                    self.last_ownership = ownership;
+                }
                 found.committed = None;
                 found.validated_epoch = -1;
                 found.status = Status::Unknown;
@@ -370,6 +378,7 @@ impl Positions {
     ) -> impl Iterator<Item = (TopicPartition, CommitOffset)> + '_ {
         self.partitions.iter().filter_map(|(partition, found)| {
             let Position { offset, leader_epoch } = found.position?;
+            let offset = if mutant("commits-ahead") { offset + 1 } else { offset };
             Some((partition.clone(), CommitOffset { offset, leader_epoch, metadata: None }))
         })
     }
@@ -416,7 +425,8 @@ impl Partition {
 /// Where `auto.offset.reset` says to start.
 fn default_reset(ctx: &Context<'_>) -> Option<OffsetTarget> {
     match ctx.config.offset_reset {
-        OffsetReset::Earliest => Some(OffsetTarget::Earliest),
+        OffsetReset::Earliest if !mutant("resets-to-latest") => Some(OffsetTarget::Earliest),
+        OffsetReset::Earliest => Some(OffsetTarget::Latest),
         OffsetReset::Latest => Some(OffsetTarget::Latest),
         OffsetReset::None => None,
         OffsetReset::ByDuration(back) => {

@@ -12,6 +12,7 @@ use crate::group::{
     EventKind, GroupState, JoinReply, JoinRequest, RebalanceReason, Reply, RequestId,
     context::Context, timers::GroupTimer,
 };
+use crate::mutants::mutant;
 
 /// Whether a request can start a group: it must say what protocol the group is to have.
 pub(crate) fn names_a_protocol(request: &JoinRequest) -> bool {
@@ -31,7 +32,9 @@ impl ClassicGroup {
         if request.member_id.is_empty() {
             match request.instance_id.clone() {
                 Some(instance) => self.join_as_instance(ctx, id, request, &instance),
-                None if request.requires_known_member_id => self.hand_out_id(ctx, id, &request),
+                None if request.requires_known_member_id && !mutant("phantom-members") => {
+                    self.hand_out_id(ctx, id, &request)
+                }
                 None => {
                     let member_id = ctx.ids.generate(&request.client_id);
                     self.add_member(ctx, id, member_id, request);
@@ -98,6 +101,9 @@ impl ClassicGroup {
     /// KIP-389. What counts is who will be in the next generation. A static member that returns without its id takes no new
     /// place; one that has not rejoined keeps its own.
     fn has_room_for(&self, ctx: &Context<'_>, request: &JoinRequest) -> bool {
+        if mutant("no-size-limit") {
+            return true;
+        }
         let max_size = ctx.config.max_size;
         let known = self.place_of(request).map(|(_, member)| member);
         match self.state {
@@ -135,6 +141,9 @@ impl ClassicGroup {
     fn supports(&self, request: &JoinRequest) -> bool {
         if self.state == GroupState::Empty {
             return names_a_protocol(request);
+        }
+        if mutant("any-protocol") {
+            return true;
         }
         self.protocol_type.as_ref() == Some(&request.protocol_type)
             && request
@@ -183,7 +192,7 @@ impl ClassicGroup {
         for (id, pending) in &mut self.pending {
             let same_client = pending.client_id == request.client_id
                 && pending.client_host == request.client_host;
-            if same_client && grace_ends < pending.holds_until {
+            if same_client && grace_ends < pending.holds_until && !mutant("abandoned-id-holds") {
                 pending.holds_until = grace_ends;
                 superseded.push(id.clone());
             }
@@ -201,7 +210,8 @@ impl ClassicGroup {
         request: JoinRequest,
         instance: &ByteString,
     ) {
-        let Some(current) = self.static_members.get(instance).cloned() else {
+        let current = self.static_members.get(instance).cloned();
+        let Some(current) = current.filter(|_| !mutant("static-not-replaced")) else {
             let member_id = ctx.ids.generate(instance);
             self.add_member(ctx, id, member_id, request);
             return;
@@ -226,6 +236,7 @@ impl ClassicGroup {
     fn is_late(&self, current: &str, request: &JoinRequest) -> bool {
         self.members.get(current).is_some_and(|member| {
             member.client_id == request.client_id
+                && !mutant("late-join-wins")
                 && member.client_host == request.client_host
                 && matches!((request.connection, member.connection), (Some(this), Some(last)) if this < last)
         })
@@ -237,6 +248,7 @@ impl ClassicGroup {
     fn is_retry_under_former_id(&self, current: &str, request: &JoinRequest) -> bool {
         self.members.get(current).is_some_and(|member| {
             member.former_id.as_ref() == Some(&request.member_id)
+                && !mutant("fences-itself")
                 && member.client_id == request.client_id
                 && member.client_host == request.client_host
                 && matches!((request.connection, member.connection), (Some(this), Some(last)) if this >= last)
@@ -421,7 +433,9 @@ impl ClassicGroup {
         let client_reason = request.reason;
         match self.state {
             GroupState::Stable if self.choose_protocol() == self.protocol => {
-                self.store(ctx);
+                if !mutant("static-return-not-stored") {
+                    self.store(ctx);
+                }
                 self.take_join(&member_id);
                 let leads = self.is_leader(&member_id);
                 let mut reply = self.joined(&member_id, leads && request.supports_skip_assignment);
@@ -441,6 +455,11 @@ impl ClassicGroup {
                     client_reason,
                 };
                 self.prepare_rebalance(ctx, reason);
+            }
+            GroupState::CompletingRebalance if mutant("static-return-gets-nothing") => {
+                self.take_join(&member_id);
+                let reply = self.joined(&member_id, false);
+                ctx.answer(id, Reply::Join(reply));
             }
             // The leader is assigning to the former id; what it hands in would leave the new one with nothing.
             GroupState::CompletingRebalance => {

@@ -40,7 +40,7 @@ use super::{
     EventKind, GroupMember, GroupState, GroupValue, JoinReply, JoinedMember, Record, Reply,
     RequestId, SyncReply, context::Context, timers::GroupTimer,
 };
-use crate::Now;
+use crate::{Now, mutants::mutant};
 
 /// A group that is being served. See the module.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl ClassicGroup {
     pub(crate) fn load(ctx: &mut Context<'_>, id: ByteString, value: &GroupValue) -> Self {
         let state = if value.members.is_empty() { GroupState::Empty } else { GroupState::Stable };
         let mut group = Self::with(id, state, value.state_timestamp_ms);
-        group.generation = value.generation;
+        group.generation = if mutant("generation-not-loaded") { 0 } else { value.generation };
         group.protocol_type =
             Some(value.protocol_type.clone()).filter(|protocol_type| !protocol_type.is_empty());
         group.protocol = value.protocol.clone();
@@ -249,7 +249,7 @@ impl ClassicGroup {
         if let Some(instance) = instance_id {
             match self.static_members.get(instance) {
                 None => return Err(ErrorCode::UnknownMemberId),
-                Some(current) if current != member_id => {
+                Some(current) if current != member_id && !mutant("nobody-is-fenced") => {
                     let kind = EventKind::MemberFenced {
                         instance: instance.clone(),
                         member: member_id.clone(),
@@ -293,7 +293,9 @@ impl ClassicGroup {
         if let Some(request) = member.sync.take() {
             ctx.answer(request, Reply::Sync(SyncReply::refusal(error)));
         }
-        ctx.cancel(&self.id, GroupTimer::Session(id.clone()));
+        if !mutant("timer-of-the-dead") {
+            ctx.cancel(&self.id, GroupTimer::Session(id.clone()));
+        }
         self.paid_sync(ctx, id);
         if let Some(instance) = &member.instance_id
             && self.static_members.get(instance) == Some(id)
@@ -364,7 +366,9 @@ impl ClassicGroup {
             if let Some(request) = member.join.take() {
                 ctx.answer(request, Reply::Join(JoinReply::refusal(id.clone(), error)));
             }
-            if let Some(request) = member.sync.take() {
+            if let Some(request) = member.sync.take()
+                && !mutant("unload-forgets-syncs")
+            {
                 ctx.answer(request, Reply::Sync(SyncReply::refusal(error)));
             }
         }

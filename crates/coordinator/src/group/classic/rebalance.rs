@@ -12,6 +12,7 @@ use crate::{
         EventKind, GroupState, RebalanceReason, Reply, SyncReply, context::Context,
         timers::GroupTimer,
     },
+    mutants::mutant,
 };
 
 /// A rebalance that is under way.
@@ -131,7 +132,9 @@ impl ClassicGroup {
             ctx.arm(&self.id, GroupTimer::Join, now + wait);
             return;
         }
-        self.generation = self.generation.saturating_add(1);
+        if !mutant("generation-stays") {
+            self.generation = self.generation.saturating_add(1);
+        }
         if self.members.is_empty() {
             self.become_empty(ctx);
         } else {
@@ -143,7 +146,10 @@ impl ClassicGroup {
         let absent: Vec<ByteString> = self
             .members
             .iter()
-            .filter(|(_, member)| !member.joins() && member.instance_id.is_none())
+            .filter(|(_, member)| {
+                let stays = member.instance_id.is_some() && !mutant("static-evicted-by-rebalance");
+                !member.joins() && !stays
+            })
             .map(|(id, _)| id.clone())
             .collect();
         for id in &absent {
@@ -157,7 +163,7 @@ impl ClassicGroup {
     /// Sees to it that the leader is one of those who have joined. False if nobody has.
     fn elect_leader(&mut self, ctx: &mut Context<'_>) -> bool {
         let leader = self.leader.as_ref().and_then(|id| self.members.get(id));
-        if leader.is_some_and(|leader| leader.joins()) {
+        if leader.is_some_and(|leader| leader.joins() || mutant("absent-leader-leads")) {
             return true;
         }
         let joined = self.members.iter().find(|(_, member)| member.joins());
@@ -173,7 +179,9 @@ impl ClassicGroup {
         self.rebalance = None;
         self.subscribed = self.current_subscriptions();
         self.transition(ctx, GroupState::Empty);
-        self.store(ctx);
+        if !mutant("empty-group-not-stored") {
+            self.store(ctx);
+        }
         self.event(ctx, EventKind::GroupEmptied);
     }
 
@@ -186,7 +194,9 @@ impl ClassicGroup {
 
         // Static members that were absent are in the generation as well: the leader assigns to them, and they owe SyncGroup.
         self.owe_sync = self.members.keys().cloned().collect();
-        ctx.arm(&self.id, GroupTimer::Sync, ctx.now.monotonic + self.rebalance_timeout());
+        if !mutant("sync-not-watched") {
+            ctx.arm(&self.id, GroupTimer::Sync, ctx.now.monotonic + self.rebalance_timeout());
+        }
         for id in self.owe_sync.clone() {
             if let Some(member) = self.members.get_mut(&id) {
                 member.is_new = false;
@@ -235,7 +245,9 @@ impl ClassicGroup {
     pub(super) fn drop_assignments(&mut self, ctx: &mut Context<'_>, error: ErrorCode) {
         let mut parked = Vec::new();
         for (id, member) in &mut self.members {
-            member.assignment = Bytes::new();
+            if !mutant("old-assignment-kept") {
+                member.assignment = Bytes::new();
+            }
             if let Some(request) = member.sync.take() {
                 ctx.answer(request, Reply::Sync(SyncReply::refusal(error)));
                 parked.push(id.clone());

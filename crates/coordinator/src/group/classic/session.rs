@@ -7,6 +7,7 @@ use crate::group::{
     CommitRequest, EventKind, GroupState, HeartbeatRequest, LeaveRequest, LeavingMember,
     LeftMember, RebalanceReason, RequestId, context::Context, timers::GroupTimer,
 };
+use crate::mutants::mutant;
 
 impl ClassicGroup {
     /// The code of a Heartbeat.
@@ -19,10 +20,14 @@ impl ClassicGroup {
         if let Err(error) = self.check_member(ctx, member_id, instance_id.as_ref(), "heartbeat") {
             return error;
         }
-        if *generation != self.generation {
+        if *generation != self.generation && !mutant("heartbeat-of-any-generation") {
             return ErrorCode::IllegalGeneration;
         }
         match self.state {
+            GroupState::PreparingRebalance if mutant("heartbeat-hides-rebalance") => {
+                self.touch(ctx, member_id);
+                ErrorCode::None
+            }
             GroupState::PreparingRebalance => {
                 self.touch(ctx, member_id);
                 ErrorCode::RebalanceInProgress
@@ -59,7 +64,9 @@ impl ClassicGroup {
             // An id that was only handed out holds a rebalance, but its going is no reason for one.
             self.maybe_complete_join(ctx);
         } else {
-            self.rebalance_or_complete(ctx, RebalanceReason::MembersLeft { members: gone });
+            if !mutant("leave-without-rebalance") {
+                self.rebalance_or_complete(ctx, RebalanceReason::MembersLeft { members: gone });
+            }
         }
         rows
     }
@@ -91,6 +98,9 @@ impl ClassicGroup {
                 leaving.member_id.clone()
             }
         };
+        if mutant("leave-keeps-member") {
+            return Ok(None);
+        }
         let member = self
             .remove_member(ctx, &member_id, ErrorCode::UnknownMemberId)
             .ok_or(ErrorCode::UnknownMemberId)?;
@@ -125,6 +135,12 @@ impl ClassicGroup {
         self.remove_member(ctx, member_id, ErrorCode::UnknownMemberId);
         let kind = EventKind::MemberExpired { member: member_id.clone(), instance, timeout };
         self.event(ctx, kind);
+        if mutant("expiry-without-rebalance")
+            && self.state == GroupState::Stable
+            && !self.members.is_empty()
+        {
+            return;
+        }
         self.rebalance_or_complete(
             ctx,
             RebalanceReason::MemberExpired { member: member_id.clone() },
@@ -175,17 +191,24 @@ impl ClassicGroup {
         if *generation < 0 && self.state == GroupState::Empty {
             return Ok(());
         }
+        if mutant("anonymous-commit") && member_id.is_empty() {
+            return Ok(());
+        }
         if *generation < 0 && member_id.is_empty() && instance_id.is_none() {
             return Err(ErrorCode::UnknownMemberId);
         }
         self.check_member(ctx, member_id, instance_id.as_ref(), "offset-commit")?;
-        if *generation != self.generation {
+        if *generation != self.generation && !mutant("commit-of-any-generation") {
             return Err(ErrorCode::IllegalGeneration);
         }
         match self.state {
             // The partitions may be someone else's already.
-            GroupState::CompletingRebalance => Err(ErrorCode::RebalanceInProgress),
-            GroupState::PreparingRebalance | GroupState::Stable => {
+            GroupState::CompletingRebalance if !mutant("commit-while-completing") => {
+                Err(ErrorCode::RebalanceInProgress)
+            }
+            GroupState::PreparingRebalance
+            | GroupState::CompletingRebalance
+            | GroupState::Stable => {
                 self.touch(ctx, member_id);
                 Ok(())
             }

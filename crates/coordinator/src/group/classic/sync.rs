@@ -10,6 +10,7 @@ use crate::group::{
     EventKind, GroupState, RebalanceReason, Reply, RequestId, SyncReply, SyncRequest,
     context::Context,
 };
+use crate::mutants::mutant;
 
 impl ClassicGroup {
     /// Decides on a SyncGroup: answers it, or parks it until the leader's is there.
@@ -29,6 +30,14 @@ impl ClassicGroup {
             // Its client has given it up; should it be wrong about that, it is to join again.
             let refusal = SyncReply::refusal(ErrorCode::RebalanceInProgress);
             ctx.answer(former, Reply::Sync(refusal));
+        }
+        if mutant("follower-does-not-wait") && !self.is_leader(&request.member_id) {
+            if let Some(member) = self.members.get_mut(&request.member_id) {
+                member.sync = None;
+            }
+            let reply = self.synced(&request.member_id);
+            ctx.answer(id, Reply::Sync(reply));
+            return;
         }
         if self.is_leader(&request.member_id) {
             self.take_assignment(ctx, request);
@@ -86,7 +95,9 @@ impl ClassicGroup {
         let took = self.took(ctx);
         self.rebalance = None;
         self.transition(ctx, GroupState::Stable);
-        self.store(ctx);
+        if !mutant("assignment-not-stored") {
+            self.store(ctx);
+        }
         let kind = EventKind::AssignmentReceived {
             leader,
             members: self.members.len(),

@@ -143,11 +143,14 @@ impl History {
         timers_belong_to_someone(shard);
         self.generations_never_decrease(shard);
         self.shares_of_a_generation_stay(shard);
+        let mut is_within = true;
         for group in shard.groups.values() {
             checks::check(group);
             let sizes = checks::sizes(group);
             assert!(sizes.pending <= config.max_pending_members, "S14");
-            if !self.over_capacity {
+            if self.over_capacity {
+                is_within &= sizes.members <= config.max_size;
+            } else {
                 let counted = match group.state() {
                     GroupState::PreparingRebalance => sizes.joining,
                     _ => sizes.members,
@@ -155,6 +158,7 @@ impl History {
                 assert!(counted <= config.max_size, "S14: {counted} members");
             }
         }
+        self.over_capacity &= !is_within;
     }
 
     /// S2: also from what compaction leaves. Looks at the whole log, unless it is as long as it was the last time.

@@ -8,6 +8,7 @@ use crate::{
         CommitPartition, CommitReply, CommitRequest, CommitTopic, CommittedTopic, GroupConfig,
         OffsetValue, Record,
     },
+    mutants::mutant,
 };
 
 /// The same code for every partition of the request.
@@ -41,8 +42,13 @@ pub(crate) fn offset_records(
         let mut codes = Vec::with_capacity(partitions.len());
         for CommitPartition { partition, offset, leader_epoch, metadata } in partitions {
             let metadata = metadata.clone().unwrap_or_default();
-            if is_longer_than(&metadata, config.offset_metadata_max) {
-                codes.push((*partition, ErrorCode::OffsetMetadataTooLarge));
+            let code = if is_longer_than(&metadata, config.offset_metadata_max) {
+                ErrorCode::OffsetMetadataTooLarge
+            } else {
+                ErrorCode::None
+            };
+            if code != ErrorCode::None && !mutant("refused-offset-stored") {
+                codes.push((*partition, code));
                 continue;
             }
             // What the stored version cannot carry is not kept in memory either: it would be gone after a restart.
@@ -60,7 +66,7 @@ pub(crate) fn offset_records(
                     topic_id: if carries_all { *topic_id } else { Uuid::ZERO },
                 }),
             });
-            codes.push((*partition, ErrorCode::None));
+            codes.push((*partition, code));
         }
         topics.push(CommittedTopic { name: name.clone(), topic_id: *topic_id, partitions: codes });
     }

@@ -27,7 +27,7 @@ pub(crate) fn delete_offsets(
     let mut records = Vec::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for (topic, partitions) in &request.topics {
-        let code = if is_subscribed(topic) {
+        let code = if is_subscribed(topic) && !crate::mutants::mutant("read-offsets-deleted") {
             ErrorCode::GroupSubscribedToTopic
         } else {
             for partition in partitions {
@@ -50,7 +50,9 @@ pub(crate) fn group_tombstones(hard: &HardState, group: &ByteString) -> Vec<Reco
     for (topic, committed) in hard.offsets.of_group(group) {
         partitions.extend(committed.iter().map(|c| (topic.clone(), c.partition)));
     }
-    partitions.iter().map(|(topic, partition)| tombstone(group, topic, *partition)).collect()
+    let skipped = usize::from(crate::mutants::mutant("offset-survives-its-group"));
+    let partitions = partitions.iter().skip(skipped);
+    partitions.map(|(topic, partition)| tombstone(group, topic, *partition)).collect()
 }
 
 /// Tombstones for what a group has committed to a topic that is gone. Offsets of a later topic of that name stay.

@@ -6,6 +6,7 @@ use kavka_protocol::ByteString;
 
 use super::delete::tombstone;
 use crate::group::{GroupState, OffsetValue, Record, classic::ClassicGroup, hard_state::HardState};
+use crate::mutants::mutant;
 
 /// From when on the retention of a group's offsets counts, and for which topics.
 #[derive(Debug, PartialEq)]
@@ -29,6 +30,7 @@ impl ExpiryRule {
                 Some(topics) => Self::SinceCommitUnlessSubscribed(topics),
                 None => Self::Never,
             },
+            _ if mutant("offsets-expire-in-rebalance") => Self::SinceCommit,
             _ => Self::Never,
         }
     }
@@ -42,10 +44,12 @@ impl ExpiryRule {
     ) -> bool {
         let base = match self {
             Self::Never => return false,
-            Self::SinceCommitUnlessSubscribed(topics) if topics.binary_search(topic).is_ok() => {
+            Self::SinceCommitUnlessSubscribed(topics)
+                if topics.binary_search(topic).is_ok() && !mutant("read-offsets-expire") =>
+            {
                 return false;
             }
-            Self::SinceEmpty(since) if *since != -1 => *since,
+            Self::SinceEmpty(since) if *since != -1 && !mutant("expiry-since-commit") => *since,
             Self::SinceEmpty(_) | Self::SinceCommit | Self::SinceCommitUnlessSubscribed(_) => {
                 value.commit_timestamp_ms
             }
@@ -73,6 +77,7 @@ pub(crate) fn expired_offsets(
     for (topic, committed) in hard.offsets.of_group(group) {
         for offset in committed {
             let is_pending = has_pending && hard.pending.has(group, &topic, offset.partition);
+            let is_pending = is_pending && !mutant("pending-offset-expires");
             if !is_pending && rule.has_expired(&topic, &offset.value, retention, now_ms) {
                 records.push(tombstone(group, &topic, offset.partition));
             } else {

@@ -6,6 +6,7 @@ use super::table::Committed;
 use crate::group::{
     FetchReply, FetchRequest, FetchTopic, FetchedPartition, FetchedTopic, hard_state::HardState,
 };
+use crate::mutants::mutant;
 
 /// The offsets of a group. One that does not exist has none, which is no error.
 pub(crate) fn fetch_offsets(hard: &HardState, request: &FetchRequest) -> FetchReply {
@@ -13,7 +14,7 @@ pub(crate) fn fetch_offsets(hard: &HardState, request: &FetchRequest) -> FetchRe
         Some(topics) => topics.iter().map(|topic| asked(hard, &request.group, topic)).collect(),
         None => all(hard, &request.group),
     };
-    if request.require_stable {
+    if request.require_stable && !mutant("pending-not-shown") {
         for FetchedTopic { name, partitions, .. } in &mut topics {
             for row in partitions {
                 if hard.pending.has(&request.group, name, row.partition) {
@@ -55,7 +56,7 @@ fn all(hard: &HardState, group: &ByteString) -> Vec<FetchedTopic> {
 
 /// An offset that was committed to a topic that has since been deleted does not count for another topic of that name.
 fn is_same_topic(asked: Uuid, stored: Uuid) -> bool {
-    asked.is_zero() || stored.is_zero() || asked == stored
+    asked.is_zero() || stored.is_zero() || asked == stored || mutant("offset-of-another-topic")
 }
 
 fn fetched(Committed { partition, value, .. }: Committed) -> FetchedPartition {

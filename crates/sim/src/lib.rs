@@ -1,0 +1,36 @@
+//! Both halves of the group protocol, the log and the network in one thread under one seed.
+//!
+//! One seed is one [`World`]: nodes that coordinate, members that are the real machines of `kavka-member`, clients of other make
+//! by script, operators, and everything that goes wrong between them. After each event the invariants are checked; at the end,
+//! when nothing goes wrong any more, that everything comes to rest. `docs/simulation.md` says what is in it and how to use it.
+//!
+//! * [`plan`]: what a seed decides. [`Case`]: a seed, less what a failure does not need.
+//! * [`world`]: events and time. `network`, `coordinators`, `shard_log`, `process`, `foreign`, `acts`, `topics`: who lives in it.
+//! * `safety`, `liveness`: what must hold. [`coverage`]: what was seen. [`history`]: what clients saw, for others to judge.
+//! * [`campaign`]: many worlds, and smaller failures. [`mutants`]: bugs that it has to find.
+
+mod acts;
+pub mod campaign;
+mod clock;
+mod coordinators;
+pub mod coverage;
+mod foreign;
+pub mod history;
+mod liveness;
+pub mod mutants;
+mod network;
+pub mod plan;
+mod process;
+mod random;
+mod safety;
+mod shard_log;
+mod topics;
+mod translate;
+pub mod world;
+
+pub use self::{
+    campaign::{Failure, campaign, keep_panics, run, run_twice, shrink},
+    coverage::Coverage,
+    plan::{Case, Fault, Plan},
+    world::{Mode, World},
+};

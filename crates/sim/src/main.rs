@@ -1,0 +1,198 @@
+//! Runs worlds: many, or one again.
+
+use std::{ops::Range, time::Instant};
+
+use anyhow::{Context, bail, ensure};
+use clap::{Parser, Subcommand};
+use kavka_sim::{Case, Mode, campaign, keep_panics, run, shrink};
+
+/// Both halves of the group protocol, the log and the network, under a seed.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the worlds of many seeds, and says what they have seen.
+    Campaign {
+        /// From the first to before the last: `0..4000`.
+        #[arg(long, value_parser = seeds, default_value = "0..4000")]
+        seeds: Range<u64>,
+        /// How many at a time.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// Each once only, without comparing traces.
+        #[arg(long)]
+        once: bool,
+        /// Do not ask whether everything was seen that should be.
+        #[arg(long)]
+        no_coverage: bool,
+        /// Adds a line to this file.
+        #[arg(long)]
+        ledger: Option<std::path::PathBuf>,
+    },
+    /// Runs cases again, and tells what happens.
+    Replay {
+        /// Seeds, or seeds less what is left out: `7~slow@60000`.
+        #[arg(required = true)]
+        cases: Vec<Case>,
+        /// Only whether they hold.
+        #[arg(long)]
+        quiet: bool,
+    },
+    /// Gives the machines one bug after the other, and looks for a seed that finds it. Only in a build with `--cfg kavka_mutants`.
+    Mutants {
+        /// Seeds to be tried for each.
+        #[arg(long, value_parser = seeds, default_value = "0..400")]
+        seeds: Range<u64>,
+        /// Only these.
+        names: Vec<String>,
+    },
+    /// Makes a failing case smaller.
+    Shrink {
+        /// The case.
+        case: Case,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Campaign { seeds, threads, once, no_coverage, ledger } => {
+            keep_panics();
+            run_campaign(seeds, threads, !once, !no_coverage, ledger.as_deref())
+        }
+        Command::Replay { cases, quiet } => replay(&cases, quiet),
+        Command::Mutants { seeds, names } => {
+            keep_panics();
+            hunt(&seeds, &names)
+        }
+        Command::Shrink { case } => {
+            keep_panics();
+            let Err(failure) = run(&case, Mode::Checked) else { bail!("{case} holds") };
+            let smallest = shrink(&failure);
+            println!("{}\nreplay: {}", smallest.message, replay_command(&smallest.case));
+            Ok(())
+        }
+    }
+}
+
+fn seeds(text: &str) -> anyhow::Result<Range<u64>> {
+    let (from, to) = text.split_once("..").context("seeds are given as A..B")?;
+    Ok(from.parse()?..to.parse()?)
+}
+
+fn replay_command(case: &Case) -> String {
+    format!("cargo run --release -p kavka-sim -- replay {case}")
+}
+
+fn run_campaign(
+    seeds: Range<u64>,
+    threads: usize,
+    twice: bool,
+    coverage: bool,
+    ledger: Option<&std::path::Path>,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let outcome = campaign(seeds.clone(), threads, twice, 20);
+    let took = began.elapsed();
+    let seen = &outcome.coverage;
+    print!("{}", seen.report());
+    println!(
+        "{} worlds, {:.0} simulated hours, {} events checked, {} faults landed; {:.1} s, {:.0} checked events per second",
+        outcome.worlds,
+        seen.hours(),
+        seen.events,
+        seen.faults_landed(),
+        took.as_secs_f64(),
+        seen.events as f64 / took.as_secs_f64(),
+    );
+    if let Some(path) = ledger {
+        kavka_sim::campaign::write_ledger(path, &seeds, &outcome, took)?;
+    }
+    for failure in &outcome.failures {
+        println!("\n{}\n  replay: {}", failure.message, replay_command(&failure.case));
+    }
+    if let Some(first) = outcome.failures.first() {
+        let smallest = shrink(first);
+        println!(
+            "\nthe first, smaller: {}\n  replay: {}",
+            smallest.message,
+            replay_command(&smallest.case)
+        );
+        bail!("{} of {} worlds do not hold", outcome.failures.len(), outcome.worlds);
+    }
+    if coverage {
+        let missing = seen.missing();
+        ensure!(missing.is_empty(), "not seen, or not often enough:\n{}", missing.join("\n"));
+    }
+    Ok(())
+}
+
+fn replay(cases: &[Case], quiet: bool) -> anyhow::Result<()> {
+    for case in cases {
+        let mode = if quiet { Mode::Checked } else { Mode::Told };
+        match run(case, mode) {
+            Ok((hash, coverage)) => {
+                println!("{case} holds: {} events, trace {hash:x}", coverage.events);
+            }
+            Err(failure) => bail!("{case} does not hold: {}", failure.message),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(kavka_mutants))]
+fn hunt(_: &Range<u64>, _: &[String]) -> anyhow::Result<()> {
+    bail!(
+        "there are no mutants in this build: RUSTFLAGS='--cfg kavka_mutants' cargo run --target-dir target/mutants ..."
+    )
+}
+
+/// How many of a hundred mutants have to be found.
+#[cfg(kavka_mutants)]
+const FOUND_AT_LEAST: usize = 95;
+
+#[cfg(kavka_mutants)]
+fn hunt(seeds: &Range<u64>, names: &[String]) -> anyhow::Result<()> {
+    use std::sync::{Mutex, PoisonError};
+
+    use kavka_sim::mutants::{COORDINATOR, MEMBER, activate};
+
+    let began = Instant::now();
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let all: Vec<_> = COORDINATOR.iter().chain(MEMBER).filter(|(name, _)| wanted(name)).collect();
+    let next = Mutex::new(all.iter().enumerate());
+    let found = Mutex::new(vec![None; all.len()]);
+    let work = || {
+        loop {
+            let mutant = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((index, (name, _))) = mutant else { return };
+            activate(name);
+            let failure = seeds.clone().find_map(|seed| run(&Case::new(seed), Mode::Checked).err());
+            activate("");
+            found.lock().unwrap_or_else(PoisonError::into_inner)[index] = failure;
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut count = 0;
+    for ((name, what), failure) in all.iter().zip(&found) {
+        match failure {
+            Some(failure) => {
+                count += 1;
+                let how: String =
+                    failure.message.lines().next().unwrap_or("").chars().take(70).collect();
+                println!("| `{name}` | {what} | {} | {how} |", failure.case.seed);
+            }
+            None => println!("| `{name}` | {what} | not found | |"),
+        }
+    }
+    println!("{count} of {} mutants found in {:.0} s", all.len(), began.elapsed().as_secs_f64());
+    ensure!(count * 100 >= all.len() * FOUND_AT_LEAST, "too few");
+    Ok(())
+}

@@ -1,0 +1,375 @@
+//! What a seed decides before the world begins: how many there are of what, how fast it goes, and what goes wrong how often.
+//!
+//! A [`Case`] is a seed and what is taken out of its plan; it is written as one word, so that a failure is replayed with one
+//! argument.
+
+use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
+
+use kavka_coordinator::group::GroupConfig;
+
+use crate::random::Random;
+
+macro_rules! faults {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
+        /// Everything that can happen beside members that read and commit.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Fault { $($(#[doc = $doc])* $name,)* }
+
+        impl Fault {
+            /// Every kind.
+            pub const ALL: &[Fault] = &[$(Fault::$name,)*];
+
+            /// Its name on the command line.
+            pub fn name(self) -> &'static str {
+                match self { $(Fault::$name => $text,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A request goes nowhere, and its connection with it.
+    LostRequest = "lost-request",
+    /// A request is worked on, its answer goes nowhere, and the connection with it.
+    LostAnswer = "lost-answer",
+    /// The client sees its connection break; what it has sent arrives all the same, later than what it sends next.
+    Overtaken = "overtaken",
+    /// A connection that swallows everything and tells nobody.
+    HalfOpen = "half-open",
+    /// A message takes long.
+    Slow = "slow",
+    /// A request arrives twice.
+    Duplicate = "duplicate",
+    /// A client and a node cannot reach each other for a while.
+    Partition = "partition",
+    /// Brokers that are no coordinator do not answer, or point at the former coordinator.
+    LookupFails = "lookup-fails",
+    /// A node dies and comes back; of what it did not sync some may be there.
+    NodeCrash = "node-crash",
+    /// A shard moves to another node, or to a new life on the same one.
+    Move = "move",
+    /// A shard moves, and its former node does not know it for a while.
+    Zombie = "zombie",
+    /// Loading takes long.
+    SlowLoad = "slow-load",
+    /// A sync takes long, sometimes longer than commits are waited for.
+    SlowSync = "slow-sync",
+    /// An append fails, at its first batch or at a later one.
+    FailedAppend = "failed-append",
+    /// The log is compacted.
+    Compaction = "compaction",
+    /// Compaction also removes tombstones.
+    TombstonesGone = "tombstones-gone",
+    /// Batches of the log are joined and cut elsewhere.
+    Rechunk = "rechunk",
+    /// Offsets of a producer's transaction, and its end, are in the log that is loaded.
+    Transaction = "transaction",
+    /// The wall clock of a node jumps.
+    WallJump = "wall-jump",
+    /// Clocks of nodes and clients do not go at one rate.
+    Drift = "drift",
+    /// A client dies.
+    ClientCrash = "client-crash",
+    /// A client closes.
+    Close = "close",
+    /// A client leaves and comes back at once.
+    Resubscribe = "resubscribe",
+    /// A client subscribes to other topics.
+    ChangeSubscription = "change-subscription",
+    /// A client asks for a rebalance.
+    Enforce = "enforce",
+    /// An application does not poll in time.
+    Hang = "hang",
+    /// An application takes long to let go of partitions.
+    SlowDrain = "slow-drain",
+    /// An application seeks.
+    Seek = "seek",
+    /// An application pauses partitions for a while.
+    Pause = "pause",
+    /// A commit with a note that is too long, or a retention of its own.
+    OddCommit = "odd-commit",
+    /// A topic is deleted, and made again later.
+    TopicDeleted = "topic-deleted",
+    /// A topic gets more partitions.
+    TopicGrown = "topic-grown",
+    /// Old records of a partition are deleted.
+    RecordsDeleted = "records-deleted",
+    /// Partitions get another leader.
+    LeaderEpoch = "leader-epoch",
+    /// An operator sets the offsets of a group that is empty, or tries to.
+    OffsetReset = "offset-reset",
+    /// An operator deletes groups.
+    GroupsDeleted = "groups-deleted",
+    /// An operator deletes offsets.
+    OffsetsDeleted = "offsets-deleted",
+    /// An operator looks at groups.
+    Look = "look",
+    /// An operator removes static members by name.
+    MemberRemoved = "member-removed",
+    /// Settings of the coordinators change: sizes get small.
+    Configured = "configured",
+    /// A client that asks for a second member id and forgets the first (librdkafka).
+    TwoHandshakes = "two-handshakes",
+    /// A client that joins without an id again after it was given one (Java, KIP-394).
+    HandshakeRetry = "handshake-retry",
+    /// A client of JoinGroup 0 to 3: no handshake, no rebalance timeout.
+    OldVersion = "old-version",
+    /// A client that rejoins without saying what it subscribes to.
+    NoMetadata = "no-metadata",
+    /// A client that heartbeats about as often as its session ends.
+    LateHeartbeats = "late-heartbeats",
+    /// A client that leaves by the name of its instance.
+    LeavesByName = "leaves-by-name",
+    /// A client that does not wait for answers.
+    Abandons = "abandons",
+    /// A client that makes up ids, generations and protocols.
+    Garbage = "garbage",
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Fault {
+    /// Those that are clients of foreign make.
+    pub const FOREIGN: &[Fault] = &[
+        Fault::TwoHandshakes,
+        Fault::HandshakeRetry,
+        Fault::OldVersion,
+        Fault::NoMetadata,
+        Fault::LateHeartbeats,
+        Fault::LeavesByName,
+        Fault::Abandons,
+        Fault::Garbage,
+    ];
+
+    /// Those that happen now and then, and not to a message.
+    pub const ACTS: &[Fault] = &[
+        Fault::Partition,
+        Fault::NodeCrash,
+        Fault::Move,
+        Fault::Zombie,
+        Fault::Compaction,
+        Fault::TombstonesGone,
+        Fault::Rechunk,
+        Fault::WallJump,
+        Fault::ClientCrash,
+        Fault::Close,
+        Fault::Resubscribe,
+        Fault::ChangeSubscription,
+        Fault::Enforce,
+        Fault::Hang,
+        Fault::Seek,
+        Fault::Pause,
+        Fault::TopicDeleted,
+        Fault::TopicGrown,
+        Fault::RecordsDeleted,
+        Fault::LeaderEpoch,
+        Fault::OffsetReset,
+        Fault::GroupsDeleted,
+        Fault::OffsetsDeleted,
+        Fault::Look,
+        Fault::MemberRemoved,
+        Fault::Configured,
+    ];
+}
+
+/// A seed, less what a shrunk failure does not need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// The seed.
+    pub seed: u64,
+    /// Kinds that do not happen.
+    pub without: BTreeSet<Fault>,
+    /// Faults stop after so many milliseconds of the world's time; `None`: as the seed says.
+    pub faults_end_at: Option<u64>,
+}
+
+impl Case {
+    /// The whole plan of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, without: BTreeSet::new(), faults_end_at: None }
+    }
+}
+
+/// `7`, or `7-slow-hang@60000`: without these faults, and with none after a minute.
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.seed)?;
+        for fault in &self.without {
+            write!(f, "~{fault}")?;
+        }
+        self.faults_end_at.map_or(Ok(()), |at| write!(f, "@{at}"))
+    }
+}
+
+impl FromStr for Case {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (head, faults_end_at) = match text.split_once('@') {
+            Some((head, at)) => (head, Some(at.parse()?)),
+            None => (text, None),
+        };
+        let mut parts = head.split('~');
+        let seed = parts.next().unwrap_or_default().parse()?;
+        let without = parts.map(|name| {
+            let fault = Fault::ALL.iter().find(|fault| fault.name() == name);
+            fault.copied().ok_or_else(|| anyhow::anyhow!("there is no fault {name:?}"))
+        });
+        Ok(Self { seed, without: without.collect::<Result<_, _>>()?, faults_end_at })
+    }
+}
+
+/// What a seed decided. Times are in milliseconds of the world's time.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How much slower everything goes that is a setting: timeouts, intervals, how often something happens.
+    pub pace: u64,
+    /// When faults stop.
+    pub faults_end_at: u64,
+    pub nodes: usize,
+    pub shards: usize,
+    pub groups: Vec<GroupPlan>,
+    pub topics: usize,
+    /// Of each topic, at first.
+    pub partitions: i32,
+    /// Between two acts.
+    pub act_every: u64,
+    pub session: u64,
+    pub heartbeat: u64,
+    pub rebalance: u64,
+    pub request_timeout: u64,
+    /// Between two polls.
+    pub poll_every: u64,
+    pub commit_timeout: u64,
+    pub config: GroupConfig,
+    /// How often in a thousand, by [`Fault`].
+    rates: Vec<u64>,
+}
+
+/// A group of a world.
+#[derive(Clone, Debug)]
+pub struct GroupPlan {
+    pub members: usize,
+    pub foreign: Vec<Fault>,
+    pub cooperative: bool,
+    /// In place of the assignor of that name, one that moves everything about.
+    pub dealt: bool,
+    /// How many of the members are static.
+    pub static_members: usize,
+}
+
+impl Plan {
+    /// The plan of a case.
+    pub fn of(case: &Case) -> Self {
+        let mut random = Random::new(case.seed ^ 0x5eed_0fa9_1a2b);
+        let pace = *random.pick(&[1, 1, 1, 1, 1, 2, 4, 10, 60]);
+        let mut rates = vec![0; Fault::ALL.len()];
+        for &fault in Fault::ALL {
+            let (on, rate) = (random.below(2) == 0, 1 + random.below(max_rate(fault)));
+            if on && !case.without.contains(&fault) {
+                rates[fault as usize] = rate;
+            }
+        }
+        let shards = 1 + random.index(2);
+        let groups = 1 + random.index(3);
+        let group = |_| {
+            let members = 1 + random.index(4);
+            let few = random.index(3);
+            let drawn = (0..few).map(|_| *random.pick(Fault::FOREIGN));
+            let foreign = drawn.filter(|fault| rates[*fault as usize] > 0).collect();
+            let static_members = if random.below(2) == 0 { 0 } else { random.index(members + 1) };
+            let (cooperative, dealt) = (random.below(2) == 0, random.below(3) == 0);
+            GroupPlan { members, foreign, cooperative, dealt, static_members }
+        };
+        let groups: Vec<GroupPlan> = (0..groups).map(group).collect();
+        let session = (6_000 + random.below(9_000)) * pace;
+        let heartbeat = session / (3 + random.below(4));
+        let rebalance = session * (1 + random.below(3));
+        let retention = *random.pick(&[30, 120, 100_000]) * 1_000 * pace;
+        let delay = *random.pick(&[0, 500, 3_000]) * pace;
+        let seconds = Duration::from_secs;
+        let config = GroupConfig {
+            min_session_timeout: seconds(6),
+            max_session_timeout: seconds(1_800),
+            initial_rebalance_delay: Duration::from_millis(delay),
+            max_pending_members: 5,
+            new_member_join_timeout: seconds(60 * pace),
+            offset_metadata_max: 64,
+            offsets_retention: Duration::from_millis(retention),
+            offsets_retention_check_interval: Duration::from_millis(
+                (retention / 8).min(60_000 * pace),
+            ),
+            ..GroupConfig::default()
+        };
+        let planned = (40 + random.below(120)) * 1_000 * pace;
+        Self {
+            pace,
+            faults_end_at: case.faults_end_at.unwrap_or(planned),
+            nodes: 1 + random.index(3),
+            shards,
+            groups,
+            topics: 1 + random.index(2),
+            partitions: 1 + i32::try_from(random.below(4)).unwrap_or(0),
+            act_every: (1_000 + random.below(6_000)) * pace,
+            session,
+            heartbeat,
+            rebalance,
+            request_timeout: 3_000 * pace + random.below(session / 2),
+            poll_every: (400 + random.below(1_500)) * pace,
+            commit_timeout: 5_000,
+            config,
+            rates,
+        }
+    }
+
+    /// How often in a thousand such a thing happens; 0 if it is off.
+    pub fn rate(&self, fault: Fault) -> u64 {
+        self.rates[fault as usize]
+    }
+}
+
+/// In a thousand: messages are many, appends fewer, acts are drawn from those that are on.
+fn max_rate(fault: Fault) -> u64 {
+    match fault {
+        Fault::LostRequest | Fault::LostAnswer | Fault::Overtaken => 40,
+        Fault::HalfOpen => 15,
+        Fault::Slow => 100,
+        Fault::Duplicate => 50,
+        Fault::LookupFails | Fault::SlowLoad | Fault::Transaction => 500,
+        Fault::SlowSync => 60,
+        Fault::FailedAppend => 40,
+        Fault::SlowDrain | Fault::OddCommit => 150,
+        _ => 1_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_case_is_one_word() {
+        for text in ["7", "7~slow~hang", "7@60000", "12~lost-request@1"] {
+            let case: Case = text.parse().unwrap();
+            assert_eq!(case.to_string(), text);
+        }
+        assert!("7~nonsense".parse::<Case>().is_err());
+    }
+
+    #[test]
+    fn what_is_left_out_changes_nothing_else_of_the_plan() {
+        for seed in 0..50 {
+            let whole = Plan::of(&Case::new(seed));
+            let case = Case { without: [Fault::Slow].into(), ..Case::new(seed) };
+            let less = Plan::of(&case);
+            assert_eq!(less.rate(Fault::Slow), 0);
+            assert_eq!((whole.session, whole.nodes), (less.session, less.nodes));
+        }
+    }
+}

@@ -1,0 +1,630 @@
+//! A process of ours: the member machine, its shell, and an application that reads, commits, and now and then misbehaves.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use kavka_assignor::leader::JoinedMembers;
+use kavka_coordinator::group::Reply;
+use kavka_member::{
+    AssignTask, Assignment, Assignor, CommitId, CommitMode, CommitOffset, Consumed, Coordinator,
+    DrainId, EpochEnd, ErrorKind, Event as Told, Failure, Fetchable, Input, ListedOffset, Member,
+    MemberConfig, OffsetReset, OffsetTarget, Outgoing, Position, PositionEpoch, Request, RequestId,
+    Response, Subscription, Target, TopicPartition,
+};
+use kavka_protocol::{
+    ByteString, ErrorCode, Uuid, messages::join_group_response::JoinGroupResponseMember,
+};
+
+use crate::{
+    clock::Clock,
+    history::{Op, Outcome},
+    plan::Fault,
+    translate::{ClientName, from_coordinator, to_coordinator},
+    world::{Client, Event, Kind, World},
+};
+
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) member: Member,
+    pub(crate) clock: Clock,
+    pub(crate) instance: Option<usize>,
+    pub(crate) is_closing: bool,
+    pub(crate) hangs_until: u64,
+    armed: Option<u64>,
+    commits: BTreeMap<CommitId, BTreeMap<TopicPartition, i64>>,
+    last_commit: u64,
+    /// What the events say is owned: whether it is about to go.
+    pub(crate) told: BTreeMap<TopicPartition, bool>,
+    /// JoinGroups under way.
+    joins: BTreeSet<u64>,
+    /// The ids of topics, as it has heard of them last.
+    ids: BTreeMap<ByteString, Uuid>,
+    seen_version: u64,
+    /// For each partition: what may be found as a position.
+    may_find: BTreeMap<TopicPartition, MayFind>,
+    /// Where the application goes on, in this epoch of the position.
+    reading: BTreeMap<TopicPartition, (PositionEpoch, i64)>,
+}
+
+/// What a broker has said that a position may come of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MayFind {
+    Nothing,
+    Committed(i64),
+    Reset,
+}
+
+/// What is being handed in, for checks of what comes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Because {
+    Fetched,
+    Listed,
+    Other,
+}
+
+impl World {
+    /// A process starts. `instance`: which static member of the group it is.
+    pub(crate) fn start_process(&mut self, group: usize, instance: Option<usize>) {
+        let seed = self.random.next();
+        let auto = self.random.below(3) > 0;
+        let clock = self.a_clock();
+        let plan = &self.plan;
+        let cooperative = plan.groups[group].cooperative;
+        let ms = Duration::from_millis;
+        let config = MemberConfig {
+            group_instance_id: instance.map(|number| instance_name(group, number)),
+            assignors: vec![if cooperative {
+                Assignor::cooperative_sticky()
+            } else {
+                Assignor::range()
+            }],
+            session_timeout: ms(plan.session),
+            heartbeat_interval: ms(plan.heartbeat),
+            max_poll_interval: ms(plan.rebalance),
+            auto_commit_interval: auto.then(|| ms(plan.poll_every * 3)),
+            request_timeout: ms(plan.request_timeout),
+            offset_reset: OffsetReset::Earliest,
+            ..MemberConfig::new(self.groups[group].id.clone())
+        };
+        let member = match Member::new(config, seed) {
+            Ok(member) => member,
+            Err(error) => panic!("a plan that cannot work: {error}"),
+        };
+        let process = Process {
+            member,
+            clock,
+            instance,
+            is_closing: false,
+            hangs_until: 0,
+            armed: None,
+            commits: BTreeMap::new(),
+            last_commit: 0,
+            told: BTreeMap::new(),
+            joins: BTreeSet::new(),
+            ids: BTreeMap::new(),
+            seen_version: 0,
+            may_find: BTreeMap::new(),
+            reading: BTreeMap::new(),
+        };
+        let client = self.add_client(group, Kind::Ours(Box::new(process)));
+        self.note(|_| format!("client {client} starts, a member of group {group}"));
+        self.refresh(client);
+        let topics = self.groups[group].topics.clone();
+        self.tell(client, Input::Subscribe(topics));
+        let after = self.random.below(self.plan.poll_every) + 1;
+        self.schedule(after, Event::Goes { client });
+    }
+
+    pub(crate) fn add_client(&mut self, group: usize, kind: Kind) -> usize {
+        let client = self.clients.len();
+        let name = ClientName {
+            // Some cannot be told apart by their name.
+            client_id: format!("client-{}", self.random.below(4)).into(),
+            host: "/10.0.0.1".into(),
+        };
+        if !matches!(kind, Kind::Operator) {
+            self.alive.insert(client);
+        }
+        let connections = BTreeMap::new();
+        self.clients.push(Client { name, group, is_alive: true, kind, connections });
+        client
+    }
+
+    pub(crate) fn process(&mut self, client: usize) -> Option<&mut Process> {
+        match &mut self.clients[client] {
+            Client { is_alive: true, kind: Kind::Ours(process), .. } => Some(process),
+            _ => None,
+        }
+    }
+
+    /// A client is no more.
+    pub(crate) fn bury(&mut self, client: usize) {
+        self.clients[client].is_alive = false;
+        self.alive.remove(&client);
+        self.disconnect_all(client);
+        self.record(client, Outcome::Info, || Op::Crash);
+    }
+
+    /// Hands an input to the member and does what comes out.
+    pub(crate) fn tell(&mut self, client: usize, input: Input) {
+        let now = self.now;
+        let because = match &input {
+            Input::Response(_, Response::FetchOffsets(_)) => Because::Fetched,
+            Input::Response(_, Response::ListOffsets(_)) => Because::Listed,
+            _ => Because::Other,
+        };
+        if self.process(client).is_none() {
+            return;
+        }
+        self.note(|_| format!("client {client} <- {input:?}"));
+        let Some(process) = self.process(client) else { return };
+        let time = process.clock.now(now);
+        process.foresee(&input);
+        let output = process.member.handle(time, input);
+        assert!(
+            output.requests.len() <= 8 && output.events.len() <= 64,
+            "an input leads to a bounded output: {output:?}"
+        );
+        let deadline = process.member.next_deadline();
+        if let Some(deadline) = deadline {
+            assert!(deadline > time.monotonic, "the deadline is later than now");
+            let at = process.clock.when(deadline, now);
+            if process.armed.is_none_or(|armed| armed != at) {
+                process.armed = Some(at);
+                self.schedule_at(at, Event::Deadline { client });
+            }
+        } else {
+            process.armed = None;
+        }
+        for trace in &output.traces {
+            self.note(|_| format!("client {client}    {trace}"));
+        }
+        let words = [output.requests.len(), output.events.len(), output.traces.len()];
+        self.mix(words.iter().fold(client as u64, |sum, words| sum * 64 + *words as u64));
+        for Coordinator { node, .. } in output.disconnect {
+            if let Some(process) = self.process(client) {
+                process.joins.clear();
+            }
+            self.disconnect(client, usize::try_from(node).unwrap_or(0));
+        }
+        for outgoing in output.requests {
+            self.send_for(client, outgoing);
+        }
+        for event in output.events {
+            self.note(|_| format!("client {client} -> {event:?}"));
+            self.told(client, event, because);
+        }
+    }
+
+    pub(crate) fn member_deadline(&mut self, client: usize) {
+        let now = self.now;
+        if let Some(process) = self.process(client)
+            && process.armed == Some(now)
+        {
+            process.armed = None;
+            self.tell(client, Input::Deadline);
+        }
+    }
+
+    // ---- requests ----
+
+    fn send_for(&mut self, client: usize, Outgoing { id, target, request, .. }: Outgoing) {
+        self.check_request(client, &request);
+        let Target::Coordinator(coordinator) = target else {
+            return self.answer_elsewhere(client, id, &request);
+        };
+        if matches!(request, Request::Join(_))
+            && let Some(process) = self.process(client)
+        {
+            process.joins.insert(id.0);
+            assert_eq!(process.joins.len(), 1, "one JoinGroup at a time");
+        }
+        let node = usize::try_from(coordinator.node).unwrap_or(0);
+        let next = self.connections.len();
+        let connection = self.clients[client].connections.get(&node).copied().unwrap_or(next);
+        let name = self.clients[client].name.clone();
+        self.record_request(client, &request);
+        let Some(request) = to_coordinator(request, &name, connection as u64 + 1) else {
+            panic!("not for a coordinator");
+        };
+        self.send(client, node, id.0, request);
+    }
+
+    /// Lookups, and questions to leaders of partitions.
+    fn answer_elsewhere(&mut self, client: usize, id: RequestId, request: &Request) {
+        let delay = self.delay();
+        let fails = self.faulty(Fault::LookupFails);
+        if fails && self.random.below(2) == 0 {
+            let failure = Failure::Disconnected;
+            return self.schedule(delay, Event::FailsElsewhere { client, id, failure });
+        }
+        let response = match request {
+            Request::FindCoordinator { group } => {
+                let found = self.coordinator_of(group);
+                let coordinator = |node: usize| Coordinator {
+                    node: i32::try_from(node).unwrap_or(0),
+                    host: "node".into(),
+                    port: 9092,
+                };
+                let found = found.map(coordinator);
+                Response::FindCoordinator(found.ok_or(ErrorCode::CoordinatorNotAvailable))
+            }
+            Request::ListOffsets(list) => {
+                let row = |(partition, _, at): &(TopicPartition, i32, i64)| {
+                    let row = match self.topics.log(partition) {
+                        None => ListedOffset {
+                            error: ErrorCode::UnknownTopicOrPartition,
+                            offset: -1,
+                            leader_epoch: -1,
+                        },
+                        Some((_, log)) => ListedOffset {
+                            error: ErrorCode::None,
+                            offset: if *at == -2 { log.start } else { log.end },
+                            leader_epoch: 0,
+                        },
+                    };
+                    (partition.clone(), row)
+                };
+                Response::ListOffsets(list.partitions.iter().map(row).collect())
+            }
+            Request::EndOfEpochs(queries) => {
+                let row = |query: &kavka_member::EpochQuery| {
+                    let end = self.topics.log(&query.partition).map(|(_, log)| log.end);
+                    let error = match end {
+                        Some(_) => ErrorCode::None,
+                        None => ErrorCode::UnknownTopicOrPartition,
+                    };
+                    let end_offset = end.unwrap_or(-1);
+                    let row = EpochEnd { error, leader_epoch: query.leader_epoch, end_offset };
+                    (query.partition.clone(), row)
+                };
+                Response::EndOfEpochs(queries.iter().map(row).collect())
+            }
+            other => panic!("not asked elsewhere: {other:?}"),
+        };
+        let response = Box::new(response);
+        self.schedule(delay, Event::AnswersElsewhere { client, id, response });
+    }
+
+    pub(crate) fn answered_elsewhere(&mut self, client: usize, id: RequestId, response: Response) {
+        self.tell(client, Input::Response(id, response));
+    }
+
+    pub(crate) fn failed_elsewhere(&mut self, client: usize, id: RequestId, failure: Failure) {
+        self.tell(client, Input::Failed(id, failure));
+    }
+
+    pub(crate) fn process_hears(&mut self, client: usize, tag: u64, reply: Reply) {
+        self.record_reply(client, &reply);
+        if let Some(process) = self.process(client) {
+            process.joins.remove(&tag);
+        }
+        let Some(response) = from_coordinator(reply) else { return };
+        self.tell(client, Input::Response(RequestId(tag), response));
+    }
+
+    pub(crate) fn process_fails(&mut self, client: usize, tag: u64) {
+        if let Some(process) = self.process(client) {
+            process.joins.remove(&tag);
+        }
+        self.tell(client, Input::Failed(RequestId(tag), Failure::Disconnected));
+    }
+
+    // ---- what the member tells ----
+
+    fn told(&mut self, client: usize, event: Told, because: Because) {
+        let delay = 1 + self.random.below(400 * self.plan.pace);
+        let slow_drain = matches!(event, Told::Revoking { .. }) && self.faulty(Fault::SlowDrain);
+        let slow = self.plan.rebalance * 2;
+        let now = self.now;
+        let Some(process) = self.process(client) else { return };
+        match event {
+            Told::Assign(task) => {
+                self.schedule(delay, Event::Assigned { client, task: Box::new(task) });
+            }
+            Told::Assigned { added, owned, generation, .. } => {
+                for partition in &added {
+                    let former = process.told.insert(partition.clone(), false);
+                    assert_eq!(former, None, "S32: assigned after revoked or lost");
+                    process.may_find.insert(partition.clone(), MayFind::Nothing);
+                }
+                let is_told = |partition| process.told.contains_key(partition);
+                assert!(owned.iter().all(is_told), "S32: what is owned was assigned");
+                self.record(client, Outcome::Ok, || Op::Assigned {
+                    generation,
+                    partitions: added.clone(),
+                });
+            }
+            Told::Revoking { drain, partitions, deadline, .. } => {
+                for partition in partitions {
+                    let former = process.told.insert(partition, true);
+                    assert_eq!(former, Some(false), "S32: revoking once, after assigned");
+                }
+                assert!(deadline > process.clock.now(now).monotonic);
+                if delay.is_multiple_of(2) {
+                    self.commit(client, true);
+                }
+                let delay = if slow_drain { slow } else { delay };
+                self.schedule(delay, Event::Drained { client, drain });
+            }
+            Told::Revoked { partitions } => {
+                for partition in &partitions {
+                    let former = process.told.remove(partition);
+                    assert_eq!(former, Some(true), "S32: revoked after revoking");
+                    process.reading.remove(partition);
+                }
+                self.record(client, Outcome::Ok, || Op::Revoked { partitions: partitions.clone() });
+            }
+            Told::Lost { partitions, .. } => {
+                for partition in &partitions {
+                    assert!(process.told.remove(partition).is_some(), "S32: lost after assigned");
+                    process.reading.remove(partition);
+                }
+                self.record(client, Outcome::Ok, || Op::Lost { partitions: partitions.clone() });
+            }
+            Told::CommitCompleted { commit, committed, failed } => {
+                let asked = process.commits.remove(&commit);
+                let asked = asked.expect("a commit completes once");
+                for (partition, offset) in &committed {
+                    assert_eq!(asked.get(partition), Some(offset), "S6: {partition} was not asked");
+                    assert!(!failed.contains_key(partition), "done or failed, not both");
+                }
+            }
+            Told::Closed { .. } => {
+                assert_eq!(process.commits.len(), 0, "a close completes every commit");
+                self.bury(client);
+            }
+            Told::Error(error) => {
+                let foreseen = match error.kind {
+                    // A successor, or its own late request, came in between.
+                    ErrorKind::FencedInstance => process.instance.is_some(),
+                    ErrorKind::GroupFull | ErrorKind::InconsistentProtocol => true,
+                    ErrorKind::Misuse(_) | ErrorKind::UnknownTopic(_) => true,
+                    // The group's record fits into no batch: an operator made that too small.
+                    ErrorKind::Protocol => error.code == Some(ErrorCode::UnknownServerError),
+                    _ => false,
+                };
+                assert!(foreseen, "client {client}: {error}");
+                if error.is_fatal() {
+                    self.bury(client);
+                }
+            }
+            Told::PositionFound { partition, position } => {
+                process.found(&partition, position, because);
+            }
+            Told::MetadataWanted { .. } => self.schedule(delay, Event::Refreshes { client }),
+        }
+    }
+
+    pub(crate) fn drained(&mut self, client: usize, drain: DrainId) {
+        self.tell(client, Input::Drained(drain));
+    }
+
+    /// The client hears what topics there are now.
+    pub(crate) fn refresh(&mut self, client: usize) {
+        let (metadata, version) = (self.topics.metadata(), self.topics.version);
+        let Some(process) = self.process(client) else { return };
+        process.seen_version = version;
+        for (name, topic) in &metadata {
+            let former = process.ids.insert(name.clone(), topic.id);
+            if former.is_some_and(|former| former != topic.id) {
+                // A new topic: its positions are looked up anew.
+                process.reading.retain(|partition, _| partition.topic != *name);
+            }
+        }
+        self.tell(client, Input::Metadata(metadata));
+    }
+
+    pub(crate) fn assign(&mut self, client: usize, task: &AssignTask) {
+        let Some(process) = self.process(client) else { return };
+        let version = process.seen_version;
+        let group = self.clients[client].group;
+        if version != self.topics.version {
+            // Nobody assigns from metadata that does not know what members subscribe to.
+            self.refresh(client);
+        }
+        let assignments = if self.plan.groups[group].dealt {
+            self.deal(task)
+        } else {
+            assign_with(&task.assignor, &task.members, &self.topics.cluster())
+        };
+        let shape =
+            |(name, topic): (ByteString, kavka_member::TopicMetadata)| (name, topic.shape());
+        let topics = self.topics.metadata().into_iter().map(shape).collect();
+        let generation = task.generation;
+        self.tell(client, Input::Assigned { generation, assignments, topics });
+    }
+
+    /// Deals partitions round by member id, whoever had them before: cooperative members must survive it.
+    fn deal(&self, task: &AssignTask) -> BTreeMap<ByteString, Assignment> {
+        let mut members: Vec<_> = task.members.iter().collect();
+        members.sort_by_key(|member| (member.instance_id.clone(), member.member_id.clone()));
+        let mut assignments: BTreeMap<ByteString, Assignment> = BTreeMap::new();
+        let wanted: BTreeSet<&ByteString> =
+            members.iter().flat_map(|member| &member.subscription.topics).collect();
+        for (turn, partition) in self.topics.partitions(wanted).into_iter().enumerate() {
+            let takers: Vec<_> = members
+                .iter()
+                .filter(|member| member.subscription.topics.contains(&partition.topic))
+                .collect();
+            let taker = takers[turn % takers.len()];
+            let share = assignments.entry(taker.member_id.clone()).or_default();
+            share.partitions.insert(partition);
+        }
+        assignments
+    }
+
+    // ---- the application ----
+
+    pub(crate) fn commit(&mut self, client: usize, sync: bool) {
+        let odd = self.faulty(Fault::OddCommit);
+        let patience = Duration::from_millis(self.plan.request_timeout * 3);
+        let Some(process) = self.process(client) else { return };
+        process.last_commit += 1;
+        let commit = CommitId(process.last_commit);
+        let positions: BTreeMap<TopicPartition, Position> = process
+            .told
+            .keys()
+            .filter_map(|tp| Some((tp.clone(), process.member.position(tp)?)))
+            .collect();
+        let wanted = positions.iter().map(|(tp, position)| (tp.clone(), position.offset)).collect();
+        process.commits.insert(commit, wanted);
+        let mode = if sync { CommitMode::Sync { timeout: patience } } else { CommitMode::Async };
+        let offsets = odd.then(|| {
+            let note = "a note that is longer than the coordinator takes, by quite a few letters";
+            let row = |(tp, Position { offset, leader_epoch }): (_, Position)| {
+                let metadata = Some(ByteString::from(note));
+                (tp, CommitOffset { offset, leader_epoch, metadata })
+            };
+            positions.into_iter().map(row).collect()
+        });
+        self.tell(client, Input::Commit { commit, offsets, mode });
+    }
+
+    /// One turn of the application's loop.
+    pub(crate) fn application(&mut self, client: usize) {
+        let poll_every = self.plan.poll_every;
+        let now = self.now;
+        let Some(process) = self.process(client) else { return };
+        if process.is_closing {
+            return;
+        }
+        let hangs_until = process.hangs_until;
+        if hangs_until > now {
+            return self.schedule_at(hangs_until, Event::Goes { client });
+        }
+        self.schedule(poll_every, Event::Goes { client });
+        self.tell(client, Input::Poll);
+        let Some(process) = self.process(client) else { return };
+        let fetchable: Vec<Fetchable> = process.member.fetchable().collect();
+        let mut consumed = Vec::new();
+        for found in fetchable {
+            let reads = self.random.below(4);
+            consumed.extend(self.read(client, found, reads));
+        }
+        if !consumed.is_empty() {
+            self.tell(client, Input::Consumed(consumed));
+        }
+        match self.random.below(10) {
+            0 => self.commit(client, true),
+            1 => self.commit(client, false),
+            _ => {}
+        }
+    }
+
+    /// Fetches a few records and hands them to the application.
+    fn read(&mut self, client: usize, found: Fetchable, reads: u64) -> Option<Consumed> {
+        let Fetchable { partition, epoch, position } = found;
+        let (id, log) = self.topics.log(&partition)?;
+        let leader_epoch = self.topics.get(&partition.topic).map_or(-1, |topic| topic.leader_epoch);
+        let process = self.process(client)?;
+        // Fetch names topics by id: one that is gone is not mistaken for its successor.
+        if process.ids.get(&partition.topic) != Some(&id) {
+            return None;
+        }
+        assert!(process.told.get(&partition) == Some(&false), "S27: {partition} is not to be read");
+        if position.offset < log.start || position.offset > log.end {
+            process.may_find.insert(partition.clone(), MayFind::Reset);
+            self.tell(client, Input::OutOfRange { partition, epoch });
+            return None;
+        }
+        let next_offset = (position.offset + reads.cast_signed()).min(log.end);
+        if let Some((of, next)) = process.reading.insert(partition.clone(), (epoch, next_offset)) {
+            assert!(of != epoch || next == position.offset, "S29: from {next} to {position}");
+        }
+        if next_offset == position.offset {
+            return None;
+        }
+        self.delivered(client, &partition, id, position.offset, next_offset);
+        self.record(client, Outcome::Ok, || Op::Polled {
+            partition: partition.clone(),
+            from: position.offset,
+            to: next_offset,
+        });
+        Some(Consumed { partition, epoch, next_offset, leader_epoch })
+    }
+
+    pub(crate) fn seek(&mut self, client: usize) {
+        let back = self.random.below(10).cast_signed();
+        let how = self.random.below(3);
+        let Some(process) = self.process(client) else { return };
+        let Some(partition) = process.told.keys().next().cloned() else { return };
+        let target = match (how, process.member.position(&partition)) {
+            (0, _) | (_, None) => {
+                process.may_find.insert(partition.clone(), MayFind::Reset);
+                OffsetTarget::Earliest
+            }
+            (_, Some(position)) => {
+                let offset = (position.offset - back).max(0);
+                OffsetTarget::At(Position { offset, ..position })
+            }
+        };
+        process.reading.remove(&partition);
+        self.tell(client, Input::Seek { partition, target });
+    }
+}
+
+impl Process {
+    /// What a broker says here is what a position may come of.
+    fn foresee(&mut self, input: &Input) {
+        let Input::Response(_, Response::FetchOffsets(Ok(rows))) = input else { return };
+        for (partition, row) in rows {
+            let may_find = match (row.error, row.offset) {
+                (ErrorCode::None, 0..) => MayFind::Committed(row.offset),
+                (ErrorCode::None, _) => MayFind::Reset,
+                // An error says nothing about what is committed.
+                _ => continue,
+            };
+            self.may_find.insert(partition.clone(), may_find);
+        }
+    }
+
+    /// S28.
+    fn found(&mut self, partition: &TopicPartition, position: Position, because: Because) {
+        let may_find = self.may_find.get(partition).copied().unwrap_or(MayFind::Nothing);
+        match because {
+            Because::Fetched => assert_eq!(
+                may_find,
+                MayFind::Committed(position.offset),
+                "S28: {partition} starts at {position}"
+            ),
+            Because::Listed => {
+                assert_eq!(may_find, MayFind::Reset, "S28: {partition} was reset to {position}");
+            }
+            Because::Other => {}
+        }
+    }
+}
+
+pub(crate) fn instance_name(group: usize, number: usize) -> ByteString {
+    format!("instance-{group}-{number}").into()
+}
+
+/// What one of Kavka's assignors makes of the members' own bytes. Who cannot be read gets nothing.
+pub(crate) fn assign_with(
+    assignor: &str,
+    members: &[kavka_member::GroupMember],
+    cluster: &kavka_assignor::Cluster,
+) -> BTreeMap<ByteString, Assignment> {
+    let readable = members.iter().filter(|member| Subscription::decode(&member.metadata).is_ok());
+    let joined: Vec<JoinGroupResponseMember> = readable
+        .map(|member| JoinGroupResponseMember {
+            member_id: member.member_id.clone(),
+            group_instance_id: member.instance_id.clone(),
+            metadata: member.metadata.clone(),
+            ..Default::default()
+        })
+        .collect();
+    let assignor = kavka_assignor::by_name(assignor).expect("an assignor of Kavka's");
+    // What is given away too early is held back by the member itself: that round is corrected, not failed.
+    let protocol = kavka_assignor::RebalanceProtocol::Eager;
+    let led = JoinedMembers::read(&joined)
+        .and_then(|members| members.assign(&*assignor, protocol, cluster))
+        .expect("an assignment");
+    let share = |row: kavka_protocol::messages::sync_group_request::SyncGroupRequestAssignment| {
+        (row.member_id, Assignment::decode(&row.assignment).expect("an assignment"))
+    };
+    led.assignments.into_iter().map(share).collect()
+}

@@ -1,0 +1,472 @@
+//! What must hold after every event. Codes name the invariants; a check that fails panics.
+
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+
+use kavka_coordinator::{
+    Now,
+    group::{
+        self, CommitRequest, DeletionCause, EventKind, FetchRequest, GroupState, Input, Output,
+        Record, Reply, Request, RequestId,
+        invariants::{expected_of_commit, live_equals_replayed, membership, served},
+    },
+};
+use kavka_member::{Subscription, TopicPartition};
+use kavka_protocol::{ByteString, ErrorCode, Uuid};
+
+use crate::world::{Kind, World};
+
+/// How far a group has read a partition: everything before that was handed to some application of the group, or was skipped
+/// on purpose.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    topic: Uuid,
+    delivered_to: i64,
+}
+
+impl Progress {
+    pub(crate) fn delivered_to(&self) -> i64 {
+        self.delivered_to
+    }
+}
+
+/// What is looked at before a step, to judge what comes out.
+#[derive(Debug)]
+pub(crate) enum Watch {
+    Commit {
+        request: CommitRequest,
+        expected: Option<ErrorCode>,
+        id: RequestId,
+    },
+    Fetch {
+        request: FetchRequest,
+        id: RequestId,
+    },
+    /// A client without an id, of a version that is given one first.
+    FirstJoin {
+        id: RequestId,
+    },
+    /// What is to be deleted, and what members read.
+    Deletion {
+        id: RequestId,
+        read: BTreeSet<ByteString>,
+    },
+    Deadline,
+}
+
+impl World {
+    /// After each event.
+    pub(crate) fn check_safety(&self) {
+        if self.checked {
+            self.one_owner();
+        }
+    }
+
+    /// S1: of those who are in the group, in its generation, no two believe that they own a partition. Who was removed and has not
+    /// heard of it is not in the group.
+    fn one_owner(&self) {
+        let mut owners: BTreeMap<(usize, &TopicPartition), usize> = BTreeMap::new();
+        for client in &self.alive {
+            let found = &self.clients[*client];
+            let (owned, member_id, generation): (&mut dyn Iterator<Item = &TopicPartition>, _, _) =
+                match &found.kind {
+                    Kind::Ours(process) => {
+                        assert!(
+                            process.told.is_empty() || process.member.generation() >= 0,
+                            "partitions are owned under a generation"
+                        );
+                        (
+                            &mut process.told.keys(),
+                            process.member.member_id(),
+                            process.member.generation(),
+                        )
+                    }
+                    Kind::Foreign(foreign) => {
+                        (&mut foreign.owned.iter(), &foreign.member_id, foreign.generation)
+                    }
+                    Kind::Operator => continue,
+                };
+            let group = &self.groups[found.group];
+            let Some(host) = self.shards[group.shard].serving() else { continue };
+            if membership(&host.machine, &group.id, member_id) != Some((generation, true)) {
+                continue;
+            }
+            for partition in owned {
+                match owners.entry((found.group, partition)) {
+                    Entry::Vacant(free) => {
+                        free.insert(*client);
+                    }
+                    Entry::Occupied(taken) => panic!(
+                        "S1: {partition} in generation {generation} belongs to clients {} and {client}",
+                        taken.get()
+                    ),
+                }
+            }
+        }
+    }
+
+    /// Records were handed to an application: from this offset to before that one.
+    pub(crate) fn delivered(
+        &mut self,
+        client: usize,
+        partition: &TopicPartition,
+        topic: Uuid,
+        from: i64,
+        to: i64,
+    ) {
+        let start = self.topics.log(partition).map_or(0, |(_, log)| log.start);
+        let progress = self.progress(self.clients[client].group, partition, topic);
+        let known = progress.delivered_to.max(start);
+        if from > known {
+            panic!(
+                "S29: client {client} reads {partition} from {from}; {known} was read by nobody"
+            );
+        }
+        progress.delivered_to = known.max(to);
+    }
+
+    fn progress(&mut self, group: usize, partition: &TopicPartition, topic: Uuid) -> &mut Progress {
+        let progress = self.groups[group].progress.entry(partition.clone()).or_default();
+        if progress.topic != topic {
+            *progress = Progress { topic, delivered_to: 0 };
+        }
+        progress
+    }
+
+    /// An operator may skip records.
+    pub(crate) fn operator_sets(&mut self, group: usize, partition: &TopicPartition, offset: i64) {
+        let Some((topic, _)) = self.topics.log(partition) else { return };
+        let progress = self.progress(group, partition, topic);
+        progress.delivered_to = progress.delivered_to.max(offset);
+    }
+
+    /// What members send.
+    pub(crate) fn check_request(&mut self, client: usize, request: &kavka_member::Request) {
+        if !self.checked {
+            return;
+        }
+        let group = self.clients[client].group;
+        let Some(process) = self.process(client) else { return };
+        match request {
+            kavka_member::Request::Heartbeat(heartbeat) => {
+                let generation = process.member.generation();
+                assert_eq!(
+                    heartbeat.generation, generation,
+                    "S8: a heartbeat of an old generation"
+                );
+            }
+            kavka_member::Request::CommitOffsets(commit) => {
+                let owned = process.member.owned();
+                let ids = &commit.topic_ids;
+                for (partition, row) in &commit.offsets {
+                    assert!(owned.contains(partition), "S27: commits {partition}, not its own");
+                    let progress = self.groups[group].progress.get(partition);
+                    let id = ids.get(&partition.topic).copied().unwrap_or(Uuid::ZERO);
+                    let Some(progress) = progress.filter(|progress| progress.topic == id) else {
+                        continue;
+                    };
+                    let start = self.topics.log(partition).map_or(0, |(_, log)| log.start);
+                    let delivered_to = progress.delivered_to.max(start);
+                    assert!(
+                        row.offset <= delivered_to,
+                        "S6: commits {} of {partition}, read to {delivered_to}",
+                        row.offset
+                    );
+                }
+                self.coverage.check("commits of what was read");
+            }
+            _ => {}
+        }
+    }
+
+    /// Before a step.
+    pub(crate) fn watch(&mut self, shard: usize, host: usize, input: &Input) -> Option<Watch> {
+        let machine = &self.shards[shard].hosts[host].machine;
+        Some(match input {
+            Input::Request(id, Request::CommitOffsets(request)) => Watch::Commit {
+                expected: expected_of_commit(machine, request),
+                request: request.clone(),
+                id: *id,
+            },
+            Input::Request(id, Request::FetchOffsets(request)) => {
+                Watch::Fetch { request: request.clone(), id: *id }
+            }
+            Input::Request(id, Request::Join(join))
+                if join.requires_known_member_id
+                    && join.member_id.is_empty()
+                    && join.instance_id.is_none() =>
+            {
+                Watch::FirstJoin { id: *id }
+            }
+            Input::Request(id, Request::DeleteOffsets(delete)) => {
+                let group = served(machine).find(|group| group.group == delete.group)?;
+                if group.state != GroupState::Stable {
+                    return None;
+                }
+                let wanted = group.members.iter().map(|m| Subscription::decode(&m.subscription));
+                let wanted: Result<Vec<Subscription>, _> = wanted.collect();
+                let read = wanted.ok()?.into_iter().flat_map(|wanted| wanted.topics).collect();
+                Watch::Deletion { id: *id, read }
+            }
+            Input::Deadline => Watch::Deadline,
+            _ => return None,
+        })
+    }
+
+    /// After the decision, before its records are appended.
+    pub(crate) fn check_output(
+        &mut self,
+        shard: usize,
+        host: usize,
+        now: Now,
+        output: &Output,
+        watch: Option<Watch>,
+    ) {
+        let found = &self.shards[shard].hosts[host];
+        if found.loading.is_some() || found.is_fenced {
+            // It refuses, or nobody hears what it says.
+            return;
+        }
+        match watch {
+            Some(Watch::Commit { request, expected, id }) => {
+                self.check_commit(output, &request, expected, id);
+            }
+            Some(Watch::Fetch { request, id }) => {
+                let answer = output.answers.iter().find(|answer| answer.request == id);
+                if let Some(Reply::FetchOffsets(reply)) = answer.map(|answer| &answer.reply) {
+                    self.shards[shard].naive.check_fetch(&request, reply);
+                    self.coverage.check("offsets read");
+                }
+            }
+            Some(Watch::FirstJoin { id }) => {
+                let answer = output.answers.iter().find(|answer| answer.request == id);
+                let is_refused = matches!(
+                    answer.map(|answer| &answer.reply),
+                    Some(Reply::Join(join)) if join.error != ErrorCode::None
+                );
+                assert!(is_refused, "S14: a member that does not know its id");
+            }
+            Some(Watch::Deletion { id, read }) => {
+                let answer = output.answers.iter().find(|answer| answer.request == id);
+                if let Some(Reply::DeleteOffsets(reply)) = answer.map(|answer| &answer.reply) {
+                    for (topic, rows) in &reply.topics {
+                        let is_kept =
+                            rows.iter().all(|(_, code)| *code == ErrorCode::GroupSubscribedToTopic);
+                        assert_eq!(is_kept, read.contains(topic), "S7: offsets of {topic} deleted");
+                    }
+                    self.coverage.check("deletions of offsets decided");
+                }
+            }
+            Some(Watch::Deadline) => self.check_expiry(shard, host, now, output),
+            None => {}
+        }
+        for answer in &output.answers {
+            self.check_promise(&answer.reply, answer.release);
+        }
+        self.check_stable(shard, host, output);
+    }
+
+    /// S4.
+    fn check_commit(
+        &mut self,
+        output: &Output,
+        request: &CommitRequest,
+        expected: Option<ErrorCode>,
+        id: RequestId,
+    ) {
+        let answer = output.answers.iter().find(|answer| answer.request == id);
+        let Some(Reply::CommitOffsets(reply)) = answer.map(|answer| &answer.reply) else { return };
+        let mut stored = 0;
+        for (topic, rows) in request.topics.iter().zip(&reply.topics) {
+            for (asked, (_, code)) in topic.partitions.iter().zip(&rows.partitions) {
+                let too_long = asked.metadata.as_ref().is_some_and(|note| note.len() > 64);
+                let of_row =
+                    if too_long { ErrorCode::OffsetMetadataTooLarge } else { ErrorCode::None };
+                let expected = expected.unwrap_or(of_row);
+                let too_large = *code == ErrorCode::InvalidCommitOffsetSize
+                    && matches!(expected, ErrorCode::None | ErrorCode::OffsetMetadataTooLarge);
+                assert!(*code == expected || too_large, "S4: {code} for {expected}: {request:?}");
+                stored += usize::from(*code == ErrorCode::None);
+            }
+        }
+        let offsets = output.records.iter().filter(|r| matches!(r, Record::Offset { .. })).count();
+        assert_eq!(offsets, stored, "S3, S16: a record for each offset that was taken, no more");
+        self.coverage.check("commits decided");
+    }
+
+    /// S3: what a crash could take back is not told before it is durable.
+    fn check_promise(&self, reply: &Reply, release: group::Release) {
+        let promises = match reply {
+            Reply::Join(join) => join.error == ErrorCode::None,
+            Reply::Sync(sync) => sync.error == ErrorCode::None,
+            Reply::Heartbeat(_) => false,
+            _ => true,
+        };
+        assert!(
+            !promises || release == group::Release::Durable,
+            "S3: told before it is durable: {reply:?}"
+        );
+    }
+
+    /// S9: when the leader's assignment is there, no partition is anybody's twice, and nobody has what it did not ask for.
+    fn check_stable(&mut self, shard: usize, host: usize, output: &Output) {
+        let machine = &self.shards[shard].hosts[host].machine;
+        for event in &output.events {
+            if let EventKind::MembersDidNotJoin { members } = &event.kind {
+                let is_dynamic = |id: &ByteString| id.starts_with("client-");
+                assert!(
+                    members.iter().all(is_dynamic),
+                    "S13: a static member is removed by its session's end only: {members:?}"
+                );
+            }
+            let EventKind::AssignmentReceived { .. } = event.kind else { continue };
+            let Some(group) = served(machine).find(|found| found.group == event.group) else {
+                continue;
+            };
+            let mut owners: BTreeMap<TopicPartition, ByteString> = BTreeMap::new();
+            for member in &group.members {
+                let share = kavka_member::Assignment::decode(&member.assignment);
+                let Ok(share) = share else { continue };
+                let wanted = Subscription::decode(&member.subscription).unwrap_or_default();
+                for partition in share.partitions {
+                    assert!(
+                        wanted.topics.contains(&partition.topic),
+                        "S9: {} has {partition} and does not subscribe to it",
+                        member.member_id
+                    );
+                    let other = owners.insert(partition.clone(), member.member_id.clone());
+                    assert_eq!(other, None, "S9: {partition} is assigned twice");
+                }
+            }
+        }
+    }
+
+    /// S7: an offset that expires was of no use to anybody.
+    fn check_expiry(&mut self, shard: usize, host: usize, now: Now, output: &Output) {
+        let expired: Vec<(ByteString, ByteString, i32)> = output
+            .events
+            .iter()
+            .filter_map(|event| match &event.kind {
+                EventKind::OffsetsExpired { partitions } => Some((&event.group, partitions)),
+                _ => None,
+            })
+            .flat_map(|(group, partitions)| {
+                partitions.iter().map(|(topic, number)| (group.clone(), topic.clone(), *number))
+            })
+            .collect();
+        let gone = output.events.iter().filter(|event| {
+            matches!(event.kind, EventKind::GroupDeleted { cause: DeletionCause::Expiry })
+        });
+        let gone: Vec<ByteString> = gone.map(|event| event.group.clone()).collect();
+        let tombstones = output
+            .records
+            .iter()
+            .filter(|record| matches!(record, Record::Offset { value: None, .. }));
+        assert_eq!(tombstones.count(), expired.len(), "S7: what expires is told");
+        if expired.is_empty() {
+            return;
+        }
+        let found = &self.shards[shard];
+        let retention = i64::try_from(found.config.offsets_retention.as_millis()).unwrap_or(0);
+        let hard = found.shadow.hard_state();
+        let groups: BTreeMap<ByteString, _> =
+            served(&found.hosts[host].machine).map(|g| (g.group.clone(), g)).collect();
+        for place in &expired {
+            let (group, topic, _) = place;
+            let value = found.naive.committed(place).expect("S7: only what is there expires");
+            assert!(!found.naive.is_pending(place), "S7: a transaction is open for {place:?}");
+            let stored = hard.groups.get(group);
+            let state = groups.get(group).map_or(GroupState::Empty, |group| group.state);
+            let is_simple = stored.is_none_or(|stored| stored.protocol_type.is_empty());
+            let base = match (state, stored) {
+                (GroupState::Empty, Some(stored))
+                    if !is_simple && stored.state_timestamp_ms != -1 =>
+                {
+                    stored.state_timestamp_ms
+                }
+                _ => value.commit_timestamp_ms,
+            };
+            match state {
+                GroupState::Stable => {
+                    let reads =
+                        stored.into_iter().flat_map(|stored| &stored.members).any(|member| {
+                            Subscription::decode(&member.subscription)
+                                .map_or(true, |wanted| wanted.topics.contains(topic))
+                        });
+                    assert!(!reads, "S7: members of {group} read {topic}");
+                }
+                state => assert!(
+                    state == GroupState::Empty || is_simple && groups[group].members.is_empty(),
+                    "S7: {group} is {state}"
+                ),
+            }
+            let is_over = match value.expire_timestamp_ms {
+                Some(expires) => now.wall_ms >= expires,
+                None => now.wall_ms - base >= retention,
+            };
+            assert!(is_over, "S7: {place:?} expired before its time");
+        }
+        self.coverage.check("offsets expired");
+        if !gone.is_empty() {
+            self.coverage.check("groups expired");
+        }
+    }
+
+    /// S15: a request that came twice, with nothing in between, is answered alike.
+    pub(crate) fn check_twin(
+        &mut self,
+        own: Option<RequestId>,
+        request: RequestId,
+        reply: &Reply,
+        failed: bool,
+    ) {
+        if !self.checked || own != Some(request) {
+            return;
+        }
+        if let Some((former, of_former)) = self.twin.take()
+            && former.0 + 1 == request.0
+            && !failed
+        {
+            match (&of_former, reply) {
+                (Reply::Heartbeat(_), Reply::Heartbeat(_))
+                | (Reply::CommitOffsets(_), Reply::CommitOffsets(_))
+                | (Reply::FetchOffsets(_), Reply::FetchOffsets(_))
+                | (Reply::Sync(_), Reply::Sync(_)) => {
+                    assert_eq!(&of_former, reply, "S15: the same request, another answer");
+                    self.coverage.check("duplicates answered alike");
+                }
+                _ => {}
+            }
+        }
+        if self.is_twin(request) && !failed {
+            self.twin = Some((request, reply.clone()));
+        }
+    }
+
+    /// S2, after each append: the machine that decided, and one that reads the bytes, agree.
+    pub(crate) fn check_shadow(&mut self, shard: usize, host: usize) {
+        let found = &self.shards[shard];
+        let live = found.hosts[host].machine.hard_state();
+        assert_eq!(live, found.shadow.hard_state(), "S2: live equals replayed");
+    }
+
+    /// S2, S16: a machine that has read the log is as the one that read it as it grew; and so is one that reads what
+    /// compaction would leave.
+    pub(crate) fn check_loaded(&mut self, shard: usize, host: usize) {
+        let found = &self.shards[shard];
+        let live = found.hosts[host].machine.hard_state();
+        assert_eq!(live, found.shadow.hard_state(), "S2: what is loaded is what was there");
+        live_equals_replayed(&live, &found.config, found.log.entries());
+        self.coverage.check("loads compared");
+    }
+
+    /// S3: what a reply stands on is durable, and has to stay.
+    pub(crate) fn check_release(&mut self, shard: usize, reply: &Reply, position: i64) {
+        if !self.checked {
+            return;
+        }
+        let found = &mut self.shards[shard];
+        assert!(position <= found.log.durable(), "S3: told before it is durable: {reply:?}");
+        found.promised = found.promised.max(position);
+        self.coverage.check("promises held until durable");
+    }
+}
