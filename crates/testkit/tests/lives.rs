@@ -8,7 +8,7 @@ use kavka_testkit::{
     Error, GroupCondition, Storage, TestBroker,
     raw::{
         self, RawClient, batch,
-        groups::{commit, join, stable_group},
+        groups::{commit, commit_request, join, stable_group},
     },
 };
 
@@ -225,6 +225,60 @@ async fn nothing_acknowledged_is_lost_however_a_busy_broker_ends() {
     assert_eq!(broker.end_offsets("numbers").unwrap(), [kept.len() as i64]);
     for (offset, value) in kept.iter().enumerate() {
         assert_eq!(*value, offset.to_string(), "what is there is what was sent, in order");
+    }
+}
+
+/// Commits one offset after the other until the broker is gone. The last one that was acknowledged.
+async fn commit_until_it_ends(address: std::net::SocketAddr, group: String, from: i64) -> i64 {
+    let mut client = RawClient::connect(address).await;
+    client.find_coordinator(&group).await;
+    let topic_id = client.topic_id("numbers").await;
+    let mut last = from;
+    loop {
+        let request = commit_request(&group, None, topic_id, last + 1);
+        let Some(answer) = client.try_call(request).await else { return last };
+        match answer.topics[0].partitions[0].error_code {
+            ErrorCode::None => last += 1,
+            // The life has just begun.
+            ErrorCode::CoordinatorLoadInProgress => {}
+            _ => return last,
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_acknowledged_commit_is_lost_however_a_busy_broker_ends() {
+    let broker = TestBroker::builder().topic("numbers", 1).start().await;
+    broker.produce("numbers", 0, ["x"]).await.unwrap();
+    // Groups of several shards, which commit at the same time.
+    let groups: Vec<_> = (0..6).map(|number| format!("group-{number}")).collect();
+    let mut last = vec![0; groups.len()];
+    for round in 0..12 {
+        let commit = |(group, last): (&String, &i64)| {
+            tokio::spawn(commit_until_it_ends(broker.addr(), group.clone(), *last))
+        };
+        let committing: Vec<_> = groups.iter().zip(&last).map(commit).collect();
+        for (group, last) in groups.iter().zip(&last) {
+            broker.wait_for_committed(group, "numbers", 0, last + 1, LONG).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        match round % 3 {
+            0 => broker.crash().await,
+            1 => broker.power_loss().await.unwrap(),
+            _ => broker.stop().await.unwrap(),
+        }
+        broker.restart().await.unwrap();
+        for ((group, last), committing) in groups.iter().zip(&mut last).zip(committing) {
+            let acknowledged = committing.await.unwrap();
+            let found = broker.committed(group).await.unwrap()[&("numbers".to_owned(), 0)];
+            // One more may be there: written, and its answer not sent.
+            let possible = acknowledged..=acknowledged + 1;
+            assert!(
+                possible.contains(&found),
+                "{group}: {acknowledged} acknowledged, {found} there"
+            );
+            *last = found;
+        }
     }
 }
 

@@ -92,6 +92,17 @@ pub async fn commit(
     topic_id: Uuid,
     offset: i64,
 ) -> ErrorCode {
+    let response = client.call(commit_request(group, member, topic_id, offset)).await;
+    response.topics[0].partitions[0].error_code
+}
+
+/// What [`commit`] asks.
+pub fn commit_request(
+    group: &str,
+    member: Option<&JoinGroupResponse>,
+    topic_id: Uuid,
+    offset: i64,
+) -> OffsetCommitRequest {
     let partition = OffsetCommitRequestPartition {
         committed_offset: offset,
         committed_metadata: Some("note".into()),
@@ -99,14 +110,13 @@ pub async fn commit(
     };
     let topic =
         OffsetCommitRequestTopic { topic_id, partitions: vec![partition], ..Default::default() };
-    let request = OffsetCommitRequest {
+    OffsetCommitRequest {
         group_id: group.into(),
         generation_id_or_member_epoch: member.map_or(-1, |member| member.generation_id),
         member_id: member.map(|member| member.member_id.clone()).unwrap_or_default(),
         topics: vec![topic],
         ..Default::default()
-    };
-    client.call(request).await.topics[0].partitions[0].error_code
+    }
 }
 
 /// The committed offset of partition 0, -1 if there is none, and its metadata.
