@@ -70,6 +70,7 @@ pub(super) struct State {
 struct InFlight {
     promise: Arc<Promise>,
     deadline: Instant,
+    is_numbered: bool,
 }
 
 /// Gives the newest identity, newer than the one it is given if there is one; `None` if one has to be asked for first.
@@ -204,6 +205,11 @@ impl State {
         if self.leader == NOBODY || is_moving || !self.returned.is_empty() {
             return Readiness::No;
         }
+        // A new number is given only when it is known which one the broker expects.
+        let is_new = front.sequence.is_none();
+        if is_new && !self.in_flight.is_empty() && self.is_unsure() {
+            return Readiness::No;
+        }
         let may_linger =
             front.is_open() && front.attempts == 0 && !is_pressed && front.size() < batch_size;
         let lingers_until = if may_linger { front.opened.checked_add(linger) } else { Some(now) };
@@ -212,6 +218,14 @@ impl State {
             due if due > now => Readiness::At(due),
             _ => Readiness::Now,
         }
+    }
+
+    /// Whether something numbered was given up and may be written or not, or refused.
+    fn is_unsure(&self) -> bool {
+        let mut on_wire = self.in_flight.iter();
+        self.has_gap
+            || self.needs_new_identity
+            || on_wire.any(|batch| batch.is_numbered && batch.promise.is_settled())
     }
 
     /// How large the next batch is at most.
@@ -228,8 +242,11 @@ impl State {
         batch.close();
         batch.attempts += 1;
         self.in_flight_at = self.leader;
-        self.in_flight
-            .push_back(InFlight { promise: Arc::clone(&batch.promise), deadline: batch.deadline });
+        self.in_flight.push_back(InFlight {
+            promise: Arc::clone(&batch.promise),
+            deadline: batch.deadline,
+            is_numbered: batch.sequence.is_some(),
+        });
         Some(batch)
     }
 
