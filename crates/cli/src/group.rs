@@ -5,9 +5,9 @@ mod delete;
 mod delete_offsets;
 mod describe;
 mod list;
-mod offsets_file;
+pub(crate) mod offsets_file;
 pub(crate) mod overview;
-mod plan;
+pub(crate) mod plan;
 mod remove_members;
 mod seek;
 

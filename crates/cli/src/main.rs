@@ -3,6 +3,7 @@
 //! Exit codes: 0 after success or a clean stop, 1 when something failed, 2 when the command line or the configuration is
 //! wrong, 3 when a condition that was asked for is not met. Data goes to standard output, everything else to standard error.
 
+mod compat;
 mod completions;
 mod failure;
 mod group;
@@ -37,6 +38,8 @@ enum Command {
     Topic(topic::Args),
     /// Look at consumer groups and change them.
     Group(group::Args),
+    /// Do as a tool of Apache Kafka does.
+    Compat(compat::Args),
     /// Print the line that gives a shell completions, with the names of topics and groups that are there.
     Completions(completions::Args),
     /// Write manual pages.
@@ -52,6 +55,10 @@ fn main() -> ExitCode {
         Command::Serve(args) => return serve::run(args),
         Command::Topic(args) => topic::run(args),
         Command::Group(args) => group::run(args),
+        Command::Compat(args) => match compat::run(args) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(&args),
     };

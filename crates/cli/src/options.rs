@@ -6,7 +6,12 @@
 
 mod profile;
 
-use std::{collections::BTreeMap, future::Future, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kavka_client::{
     Admin,
@@ -96,6 +101,14 @@ impl Properties {
     /// Puts one that counts whatever the user set.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
         self.put(name, value, true);
+    }
+
+    /// Takes what a file of client properties has.
+    pub(crate) fn read(&mut self, path: &Path) -> Result<(), Failure> {
+        for (name, value) in profile::read_properties(path)? {
+            self.put(&name, value, false);
+        }
+        Ok(())
     }
 
     /// Those for a client that says of each name and value whether it knows it. What a file has beyond that is for other

@@ -44,8 +44,10 @@ pub(crate) fn line(group: Option<&str>, place: &TopicPartition, offset: i64) -> 
     format!("{group}{},{},{offset}", quoted(&place.topic), place.partition)
 }
 
+/// As Jackson quotes, which Kafka's tool uses: also what is long, without looking closer.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r', ' ']) {
+    const LONG: usize = 24;
+    if text.encode_utf16().count() > LONG || text.contains(|character| character < '-') {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
         text.to_owned()

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod compat;
 mod group;
 mod options;
 mod schema;
