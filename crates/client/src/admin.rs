@@ -1,18 +1,23 @@
 //! Administration: looking at a cluster and changing it.
 
+mod acls;
 mod cluster;
 mod configs;
 mod groups;
+mod log_dirs;
 mod operation;
 mod partitions;
+mod producers;
 mod rounds;
+mod scram_users;
 mod topic_changes;
 mod topics;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use self::rounds::Repeat;
 pub use self::{
+    acls::{Acl, AclFilter, PatternType, Permission, ResourceType},
     cluster::{Broker, ClusterDescription},
     configs::{
         ConfigChange, ConfigEntry, ConfigResource, ConfigSource, ConfigSynonym, ConfigType,
@@ -22,15 +27,20 @@ pub use self::{
         CommittedOffset, GroupDescription, GroupFilter, GroupList, GroupListing, GroupMember,
         GroupState, GroupType, MemberIdentity, OffsetsOfGroup,
     },
+    log_dirs::{LogDir, ReplicaSize},
     operation::Operation,
     partitions::{DeleteBefore, OffsetAt, OffsetSpec},
+    producers::ProducerState,
+    scram_users::{ScramChange, ScramMechanism},
     topic_changes::{CreatedTopic, NewPartitions, NewTopic},
     topics::{PartitionDescription, TopicDescription, TopicListing},
 };
 use crate::{
     Error,
     cluster::Cluster,
-    settings::{CommonSettings, Outcome, common_names, unknown_property},
+    settings::{
+        CommonSettings, Outcome, TokenProvider, TokenSource, common_names, unknown_property,
+    },
 };
 
 /// Asks brokers to describe and change things. Cheap to clone; clones share connections. Dropping it never waits.
@@ -111,7 +121,13 @@ impl AdminBuilder {
         self
     }
 
-    /// The client. Does no I/O; has to be called inside a tokio runtime.
+    /// Where tokens for OAUTHBEARER come from.
+    pub fn token_provider(mut self, provider: Arc<dyn TokenProvider>) -> Self {
+        self.settings.security.sasl.tokens = TokenSource::Provider(provider);
+        self
+    }
+
+    /// The client. Reads the files of certificates and keys, if there are any, and does no other I/O; has to be called inside a tokio runtime.
     ///
     /// # Errors
     /// The first property that cannot be, or `bootstrap.servers` is missing.

@@ -1,5 +1,7 @@
 //! Connections against a server that plays a broker, and one that lies.
 
+mod security;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,15 +13,16 @@ use kavka_protocol::{
     },
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
 use super::*;
 
 /// A broker that knows ApiVersions and what a test tells it.
-struct Peer {
-    stream: TcpStream,
+#[derive(Debug)]
+struct Peer<S = TcpStream> {
+    stream: S,
 }
 
 struct Asked {
@@ -27,7 +30,7 @@ struct Asked {
     body: Bytes,
 }
 
-impl Peer {
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     async fn request(&mut self) -> Asked {
         let length = self.stream.read_u32().await.expect("a length");
         let mut frame = vec![0; length as usize];
@@ -55,7 +58,12 @@ impl Peer {
 
     async fn answer_versions(&mut self) {
         let asked = self.request().await;
-        let rows = [(ApiVersionsRequest::API_KEY, 3), (HeartbeatRequest::API_KEY, 4)];
+        let rows = [
+            (ApiVersionsRequest::API_KEY, 3),
+            (HeartbeatRequest::API_KEY, 4),
+            (ApiKey::SaslHandshake, 1),
+            (ApiKey::SaslAuthenticate, 2),
+        ];
         let response = ApiVersionsResponse {
             api_keys: rows
                 .into_iter()

@@ -94,7 +94,7 @@ pub(super) fn refused(address: &Address, error: &io::Error) -> Error {
     match cause {
         Some(rustls::Error::InvalidCertificate(why)) => {
             let advice = match why {
-                CertificateError::UnknownIssuer => {
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     "Name the certificate of its issuer with ssl.truststore.location (PEM)."
                 }
                 CertificateError::NotValidForName
