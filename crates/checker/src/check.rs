@@ -19,7 +19,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { min_ok_percent: 80, min_faults: 1, max_search_steps: 5_000_000 }
+        Self { min_ok_percent: 80, min_faults: 1, max_search_steps: 1_000_000 }
     }
 }
 

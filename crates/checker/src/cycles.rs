@@ -32,7 +32,8 @@ impl Edge {
     }
 }
 
-/// Which cycles are looked for: made of these edges, with at least one of the last kind.
+/// Which cycles are looked for, and of which edges; first those that are bad, then those that are allowed, small sets before large
+/// ones. What contains something that was found before is not told again.
 const SEARCHES: &[(AnomalyKind, bool, &[Edge])] = &[
     (AnomalyKind::G1c, false, &[Edge::Wr]),
     (AnomalyKind::G1cProcess, false, &[Edge::Wr, Edge::Process]),
@@ -47,15 +48,14 @@ const SEARCHES: &[(AnomalyKind, bool, &[Edge])] = &[
 
 pub(crate) fn check(context: &Context<'_>, evidence: &mut Evidence) {
     let graph = Graph::new(context);
+    let mut found: Vec<BTreeSet<usize>> = Vec::new();
     for (kind, allowed, edges) in SEARCHES {
-        // What is allowed is told only where it is not a part of what is not.
-        let wanted: &[Edge] = if *kind == AnomalyKind::G1c && edges.len() == 2 {
-            &[Edge::Wr, Edge::Ww]
-        } else {
-            &edges[edges.len() - 1..]
-        };
         for component in graph.components(edges) {
-            let Some(cycle) = graph.cycle(&component, edges, wanted) else { continue };
+            if found.iter().any(|known| known.is_subset(&component)) {
+                continue;
+            }
+            let Some(cycle) = graph.cycle(&component, edges) else { continue };
+            found.push(component);
             evidence.add(
                 *kind,
                 *allowed,
@@ -223,25 +223,13 @@ impl Graph {
         found
     }
 
-    /// A short cycle within a component, through an edge of each wanted kind; an edge within a component is always part of one.
-    fn cycle(
-        &self,
-        component: &BTreeSet<usize>,
-        kinds: &[Edge],
-        wanted: &[Edge],
-    ) -> Option<Vec<(usize, Edge)>> {
+    /// A short cycle within a component, through an edge of the last kind; an edge within a component is always part of a cycle.
+    fn cycle(&self, component: &BTreeSet<usize>, kinds: &[Edge]) -> Option<Vec<(usize, Edge)>> {
         let inside = |node: usize| {
-            self.edges[node]
-                .iter()
-                .copied()
-                .filter(|(to, edge)| component.contains(to) && kinds.contains(edge))
+            let edges = self.edges[node].iter().copied();
+            edges.filter(|(to, edge)| component.contains(to) && kinds.contains(edge))
         };
-        let has =
-            |kind: &Edge| component.iter().any(|node| inside(*node).any(|(_, edge)| edge == *kind));
-        if !wanted.iter().all(has) {
-            return None;
-        }
-        let kind = wanted[0];
+        let kind = *kinds.last()?;
         let start = *component.iter().find(|node| inside(**node).any(|(_, edge)| edge == kind))?;
         let (first, edge) = inside(start).find(|(_, edge)| *edge == kind)?;
         let mut came_from: BTreeMap<usize, (usize, Edge)> = BTreeMap::new();

@@ -417,7 +417,7 @@ pub struct GroupSettings {
     pub session_timeout_ms: u64,
     /// How long a rebalance takes, at most.
     pub rebalance_timeout_ms: u64,
-    /// Whether the assignor moves partitions only if it must.
+    /// Whether the assignor moves partitions only if it must. Looked at only if all removals are noted.
     pub sticky: bool,
     /// Whether every removal of a member is noted ([`Op::MemberRemoved`]). Otherwise a member counts as one for as long as its
     /// answered heartbeats and commits prove it.

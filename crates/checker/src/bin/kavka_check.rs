@@ -16,7 +16,7 @@ Judges a history of what Kafka clients saw: one JSON object a line, see docs/his
   --json              one JSON object in place of text
   --min-ok PERCENT    operations that must have happened, or the verdict is unknown (default 80)
   --min-faults COUNT  faults that must have landed, or the verdict is unknown (default 1)
-  --max-steps COUNT   steps for the search at one committed offset (default 5000000)
+  --max-steps COUNT   steps for the search at one committed offset (default 1000000)
 
 Exit codes: 0 valid, 1 invalid, 2 usage or unreadable history, 3 unknown.";
 

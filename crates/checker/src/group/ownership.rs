@@ -15,7 +15,8 @@ pub(crate) fn check(context: &Context<'_>, facts: &Facts<'_>, evidence: &mut Evi
         for calm in long_calms(context, facts, group) {
             orphans(context, name, facts, group, calm, evidence);
         }
-        if group.settings.sticky {
+        // Somebody who is removed unseen and comes back changes the members, too.
+        if group.settings.sticky && group.settings.removals_noted {
             needless_moves(name, facts, group, evidence);
         }
     }
