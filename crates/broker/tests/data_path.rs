@@ -37,6 +37,33 @@ async fn what_was_produced_is_fetched_also_after_a_restart() {
     broker.stop().await.unwrap();
 }
 
+/// Nisshi: a fetch from an offset inside a batch hung.
+#[tokio::test(flavor = "multi_thread")]
+async fn nisshi_a_fetch_from_every_offset_inside_of_batches_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    let mut client = Client::connect(&broker).await;
+    let topic = client.create_topic("t", 1).await;
+    let mut all: Vec<String> = Vec::new();
+    for codec in Compression::ALL {
+        for size in [1, 2, 7] {
+            let mut builder = BatchBuilder::new(0).with_compression(codec);
+            for _ in 0..size {
+                all.push(format!("value {}", all.len()));
+                let value = all[all.len() - 1].as_bytes();
+                builder.append(now_ms(), None, Some(value), &[]).unwrap();
+            }
+            let batch = builder.build_with(&mut Compressor::new(codec, None).unwrap()).unwrap();
+            assert_eq!(client.produce(topic, 0, batch).await.error_code, ErrorCode::None);
+        }
+    }
+    for offset in 0..all.len() {
+        let read = client.fetch_values(topic, 0, offset as i64).await;
+        assert_eq!(read, all[offset..], "from offset {offset}");
+    }
+    broker.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_durable_and_visible_also_with_acks_1() {
     let dir = tempfile::tempdir().unwrap();

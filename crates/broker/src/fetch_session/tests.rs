@@ -89,6 +89,28 @@ fn a_full_cache_evicts_only_who_is_idle() {
     assert!(sessions.plan(request(id, 1, vec![]), later).is_err(), "evicted");
 }
 
+/// Whoever has a session keeps it while it is used; the others are served without one, round after round.
+#[test]
+fn kafka_17182_twice_as_many_clients_as_slots_do_not_take_sessions_from_each_other() {
+    const SLOTS: usize = 4;
+    let sessions = FetchSessions::new(SLOTS);
+    let mut ids = vec![0; 2 * SLOTS];
+    for round in 0..100 {
+        let now = START + EVICT_AFTER / 2 * round;
+        for (client, id) in ids.iter_mut().enumerate() {
+            let partition = i32::try_from(client).expect("small");
+            let offset = i64::from(round);
+            let epoch = if *id == 0 { 0 } else { i32::try_from(round).expect("small") };
+            let asked = request(*id, epoch, vec![wanted(partition, offset)]);
+            let plan = sessions.plan(asked, now).expect("nobody is refused");
+            assert_eq!(plan.wanted.len(), 1, "round {round}: client {client} is served");
+            assert!(round == 0 || plan.session_id == *id, "round {round}: client {client}");
+            *id = plan.session_id;
+        }
+    }
+    assert_eq!(ids.iter().filter(|id| **id != 0).count(), SLOTS);
+}
+
 #[test]
 fn a_session_without_partitions_is_closed() {
     let sessions = FetchSessions::new(10);

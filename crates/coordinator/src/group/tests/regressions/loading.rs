@@ -153,3 +153,107 @@ fn nisshi_group_detail_every_field_of_a_group_survives() {
     assert_eq!(ctx.stored(), Some(value.clone()));
     assert_eq!(ctx.shard.groups[GROUP].to_value(), value);
 }
+
+/// The life of a group, step by step: it comes, commits, rebalances, is emptied, loses offsets, and comes again.
+const LIFE: &[fn(&mut Context, &mut Vec<ByteString>)] = &[
+    |ctx, ids| *ids = ctx.stable(2),
+    |ctx, ids| assert_eq!(ctx.commit(commit(1, &ids[0], 5)), ErrorCode::None),
+    |ctx, ids| assert_eq!(ctx.commit(commit(1, &ids[1], 6)), ErrorCode::None),
+    |ctx, ids| assert_eq!(ctx.leave(&[(&ids[1], None)]), [ErrorCode::None]),
+    |ctx, ids| {
+        let parked = ctx.join(JoinRequest { client_id: "0".into(), ..rejoin(&ids[0]) });
+        assert_eq!(ctx.joined(parked).generation, 2);
+    },
+    |ctx, ids| ctx.sync_all(&ids[..1], 2),
+    |ctx, ids| assert_eq!(ctx.commit(commit(2, &ids[0], 7)), ErrorCode::None),
+    |ctx, ids| assert_eq!(ctx.leave(&[(&ids[0], None)]), [ErrorCode::None]),
+    |ctx, _| assert_eq!(ctx.delete_offsets("t").error, ErrorCode::None),
+    |ctx, ids| *ids = ctx.stable(1),
+    |ctx, ids| {
+        let generation = ctx.stored().unwrap().generation;
+        assert_eq!(ctx.commit(commit(generation, &ids[0], 8)), ErrorCode::None);
+    },
+    |ctx, ids| assert_eq!(ctx.leave(&[(&ids[0], None)]), [ErrorCode::None]),
+    |ctx, _| assert_eq!(ctx.delete_group(), ErrorCode::None),
+];
+
+/// Compaction may come at any moment of a group's life, and take the tombstones along or leave them: what is left can be loaded,
+/// and says the same.
+#[test]
+fn kafka_19862_what_compaction_leaves_at_any_moment_can_be_loaded() {
+    let mut ctx = Context::new();
+    let mut ids = Vec::new();
+    for (at, step) in LIFE.iter().enumerate() {
+        step(&mut ctx, &mut ids);
+        for drop_tombstones in [false, true] {
+            let kept = compact(&ctx.log, drop_tombstones);
+            let records = kept.iter().filter_map(Entry::record).cloned().collect();
+            let mut loaded = Context::loaded(GroupConfig::default(), records);
+            assert_eq!(loaded.stored(), ctx.stored(), "after step {at}");
+            assert_eq!(loaded.committed(), ctx.committed(), "after step {at}");
+        }
+    }
+}
+
+/// Whatever was acknowledged stands in the log up to where it was acknowledged: a coordinator that has no more than that has it.
+#[test]
+fn kafka_20634_acknowledged_commit_is_there_when_the_coordinator_moves() {
+    for moves_after in 1..=5 {
+        let mut ctx = Context::new();
+        let ids = ctx.stable(1);
+        let mut durable = 0;
+        for offset in 1..=5 {
+            let id = ctx.send(Request::CommitOffsets(commit(1, &ids[0], offset)));
+            let Some(Reply::CommitOffsets(reply)) = ctx.answer(id) else { panic!("no answer") };
+            assert_eq!(reply.topics[0].partitions[0].1, ErrorCode::None);
+            durable = ctx.positions[&id];
+            if offset == moves_after {
+                break;
+            }
+        }
+        // One more is decided on, and nobody hears that it is done.
+        ctx.send(Request::CommitOffsets(commit(1, &ids[0], 99)));
+        ctx.crash(durable);
+        assert_eq!(ctx.committed(), moves_after, "the last one that was acknowledged");
+        assert_eq!(ctx.heartbeat(&ids[0], 1), ErrorCode::None, "and the group goes on");
+        assert_eq!(ctx.commit(commit(1, &ids[0], 7)), ErrorCode::None);
+        ctx.restart();
+        assert_eq!(ctx.committed(), 7);
+    }
+}
+
+/// A shard may have to go at any moment: it answers everyone who waits, keeps no timer, and never works again.
+#[test]
+fn kafka_18484_unload_at_any_moment_leaves_nothing_half_done() {
+    // Moments at which somebody is parked, or a timer runs, besides those of a settled group.
+    let unsettled: [fn(&mut Context, &mut Vec<ByteString>); 3] = [
+        |ctx, _| {
+            ctx.handshake(join());
+        },
+        |ctx, ids| {
+            let (parked, id) = ctx.handshake(join());
+            ctx.sleep(3_000);
+            assert_eq!(ctx.joined(parked).error, ErrorCode::None);
+            *ids = vec![id];
+        },
+        |ctx, ids| {
+            *ids = ctx.stable(2);
+            ctx.join(JoinRequest { client_id: "0".into(), ..rejoin(&ids[0]) });
+        },
+    ];
+    let moments = (0..=LIFE.len()).map(|count| &LIFE[..count]);
+    for steps in moments.chain(unsettled.iter().map(std::slice::from_ref)) {
+        let mut ctx = Context::new();
+        let mut ids = Vec::new();
+        steps.iter().for_each(|step| step(&mut ctx, &mut ids));
+        ctx.step(Input::Unload { error: ErrorCode::NotCoordinator });
+        assert_eq!(ctx.parked(), 0);
+        assert_eq!(ctx.shard.next_deadline(), None);
+        let described = ctx.log.len();
+        let id = ids.first().cloned().unwrap_or_default();
+        assert_eq!(ctx.heartbeat(&id, 1), ErrorCode::NotCoordinator);
+        assert_eq!(ctx.join_now(join()).error, ErrorCode::NotCoordinator);
+        ctx.step(Input::Deadline);
+        assert_eq!(ctx.log.len(), described, "nothing is written");
+    }
+}
