@@ -94,7 +94,7 @@ fn a_full_cache_evicts_only_who_is_idle() {
 fn kafka_17182_twice_as_many_clients_as_slots_do_not_take_sessions_from_each_other() {
     const SLOTS: usize = 4;
     let sessions = FetchSessions::new(SLOTS);
-    let mut ids = vec![0; 2 * SLOTS];
+    let mut ids = [0; 2 * SLOTS];
     for round in 0..100 {
         let now = START + EVICT_AFTER / 2 * round;
         for (client, id) in ids.iter_mut().enumerate() {

@@ -833,10 +833,10 @@ impl World {
     /// Only what a rebalance needs: nobody polls.
     fn consume_quietly(&mut self, index: usize) {
         let mut consumer = self.consumers.remove(index);
-        let waits = self.members.contains(&consumer.member_id)
-            && consumer.told.is_none()
-            && !(self.rebalancing && !consumer.joined);
-        if consumer.alive && !consumer.hangs && !waits {
+        let has_to_join = self.rebalancing && !consumer.joined;
+        let is_settled =
+            self.members.contains(&consumer.member_id) && consumer.told.is_none() && !has_to_join;
+        if consumer.alive && !consumer.hangs && !is_settled {
             self.live(&mut consumer, index as u64);
         }
         self.consumers.insert(index, consumer);
