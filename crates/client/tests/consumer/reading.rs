@@ -186,6 +186,22 @@ async fn a_position_outside_the_log_is_reset() {
     assert_eq!(take(&mut consumer, 2).await, numbered(0, 0, 2));
 }
 
+/// librdkafka #4844: that a partition has ended was taken for a record, and the position went past the one that came next.
+#[tokio::test]
+async fn the_end_of_a_partition_moves_no_position() {
+    let context = Context::new(1).await;
+    let mut consumer = context.subscribed().await;
+    for round in 0..4 {
+        assert_quiet(&mut consumer, Duration::from_millis(50)).await;
+        consumer.commit().await.unwrap();
+        let done = round * 3;
+        assert_eq!(committed(&context).await.get(&0).copied().unwrap_or(0), done as i64);
+        let values = numbered(0, done, done + 3);
+        context.produce(0, &values, 2).await;
+        assert_eq!(take(&mut consumer, 3).await, values, "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn lag_is_what_is_not_consumed() {
     let context = Context::new(1).await;
