@@ -5,17 +5,18 @@
 use std::{fs, io, path::Path, sync::Arc};
 
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
-    SignatureScheme, SupportedProtocolVersion,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys,
+    RootCertStore, SignatureScheme, SupportedProtocolVersion,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::CryptoProvider,
+    crypto::{CryptoProvider, ring::sign::any_supported_type},
     pki_types::{
         CertificateDer, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject},
     },
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use tokio::net::TcpStream;
@@ -66,9 +67,7 @@ impl Tls {
         };
         let client = match identity(settings)? {
             None => builder.with_no_client_auth(),
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
-                config(format_args!("our certificate and key do not fit each other: {error}"))
-            })?,
+            Some((chain, key)) => builder.with_client_cert_resolver(resolver(chain, key)?),
         };
         Ok(Self(TlsConnector::from(Arc::new(client))))
     }
@@ -114,9 +113,9 @@ pub(super) fn refused(address: &Address, error: &io::Error) -> Error {
         }
         Some(rustls::Error::AlertReceived(alert)) if is_about_certificates(*alert) => Error::new(
             ErrorKind::Authentication,
-            format!("{address} does not accept our certificate: {error}"),
+            format!("{address} wants a certificate of ours, and one that it trusts: {error}"),
         )
-        .with_advice("Give a certificate that the broker trusts: ssl.keystore.location (PEM)."),
+        .with_advice("Name our certificate and key with ssl.keystore.location (PEM)."),
         _ => Error::new(ErrorKind::Connect, format!("no TLS with {address}: {error}")).with_advice(
             "Check that this is a listener for SSL or SASL_SSL, and that it speaks TLS 1.2 or 1.3.",
         ),
@@ -199,6 +198,24 @@ fn roots(settings: &TlsSettings) -> Result<RootCertStore, Error> {
         })?;
     }
     Ok(roots)
+}
+
+/// Shows our certificate to whoever asks.
+fn resolver(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<SingleCertAndKey>, Error> {
+    let key = any_supported_type(&key)
+        .map_err(|error| config(format_args!("our key cannot be used: {error}")))?;
+    let identity = CertifiedKey::new(chain, key);
+    // Other errors mean that the certificate is older than what rustls reads (X.509 version 1, which openssl makes unless told
+    // otherwise). That is for the broker to judge.
+    if let Err(error @ rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) =
+        identity.keys_match()
+    {
+        return Err(config(format_args!("our certificate and key do not fit each other: {error}")));
+    }
+    Ok(Arc::new(SingleCertAndKey::from(identity)))
 }
 
 /// Our certificates and key, if there are any.

@@ -232,6 +232,7 @@ fn files_that_are_no_pem_are_refused_with_the_way_out() {
     let encrypted =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let chain = issuer.issue(|_| {}).certificate.pem();
+    let others_key = issuer.issue(|_| {}).key.serialize_pem();
     let settings = |properties: &[(&str, &str)]| {
         let mut all = vec![("ssl.truststore.certificates", issuer.pem())];
         all.extend(properties.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -243,6 +244,9 @@ fn files_that_are_no_pem_are_refused_with_the_way_out() {
         [("ssl.keystore.key", encrypted), ("ssl.keystore.certificate.chain", chain.as_str())];
     let error = settings(&both).expect_err("encrypted");
     assert!(error.advice().contains("openssl pkcs8"), "{}", error.advice());
+    let others = [("ssl.keystore.key", others_key.as_str()), both[1]];
+    let error = settings(&others).expect_err("another's key");
+    assert!(error.to_string().contains("do not fit each other"), "{error}");
     let error = settings(&both[1..]).expect_err("no key");
     assert!(error.to_string().contains("no key"), "{error}");
     let error = settings(&[("ssl.cipher.suites", "TLS_NULL")]).expect_err("no such suite");
