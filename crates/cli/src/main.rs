@@ -5,14 +5,16 @@
 
 mod compat;
 mod completions;
+mod consume;
 mod failure;
 mod group;
 mod man;
 mod options;
 mod output;
+mod produce;
+mod record;
 mod serve;
 mod signals;
-#[allow(dead_code, reason = "the rest is for producing and consuming")]
 mod time;
 mod topic;
 
@@ -32,17 +34,21 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the broker.
+    /// Run the broker
     Serve(serve::Args),
-    /// Look at topics and change them.
+    /// Look at topics and change them
     Topic(topic::Args),
-    /// Look at consumer groups and change them.
+    /// Look at consumer groups and change them
     Group(group::Args),
-    /// Do as a tool of Apache Kafka does.
+    /// Send records, a line each
+    Produce(produce::Args),
+    /// Read records
+    Consume(consume::Args),
+    /// Do as a tool of Apache Kafka does
     Compat(compat::Args),
-    /// Print the line that gives a shell completions, with the names of topics and groups that are there.
+    /// Print the line that gives a shell completions, with the names of topics and groups that are there
     Completions(completions::Args),
-    /// Write manual pages.
+    /// Write manual pages
     Man(man::Args),
 }
 
@@ -55,6 +61,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => return serve::run(args),
         Command::Topic(args) => topic::run(args),
         Command::Group(args) => group::run(args),
+        Command::Produce(args) => produce::run(args),
+        Command::Consume(args) => consume::run(args),
         Command::Compat(args) => match compat::run(args) {
             Ok(code) => return code,
             Err(failure) => Err(failure),

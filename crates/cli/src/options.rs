@@ -13,10 +13,7 @@ use std::{
     time::Duration,
 };
 
-use kavka_client::{
-    Admin,
-    settings::{CommonSettings, Outcome},
-};
+use kavka_client::{Admin, AdminBuilder};
 
 use crate::{
     failure::Failure,
@@ -60,6 +57,7 @@ pub(crate) struct Options {
     /// How to write data to standard output
     #[arg(
         short = 'o',
+        id = "output",
         long = "output",
         global = true,
         value_name = "FORMAT",
@@ -103,6 +101,16 @@ impl Properties {
         self.put(name, value, true);
     }
 
+    /// One of them.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Forgets one.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
     /// Takes what a file of client properties has.
     pub(crate) fn read(&mut self, path: &Path) -> Result<(), Failure> {
         for (name, value) in profile::read_properties(path)? {
@@ -111,16 +119,16 @@ impl Properties {
         Ok(())
     }
 
-    /// Those for a client that says of each name and value whether it knows it. What a file has beyond that is for other
+    /// Those for a client that says of each name whether it knows it. What a file has beyond that is for other
     /// clients; what was given by hand is for this one, and the client itself says what is wrong with it.
     pub(crate) fn known_to(
         &self,
-        mut is_known: impl FnMut(&str, &str) -> bool,
+        is_known: fn(&str) -> bool,
     ) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
             .map(|(name, (value, by_hand))| (name.as_str(), value.as_str(), *by_hand))
-            .filter(move |(name, value, by_hand)| *by_hand || is_known(name, value))
+            .filter(move |(name, _, by_hand)| *by_hand || is_known(name))
             .map(|(name, value, _)| (name, value))
     }
 }
@@ -193,9 +201,7 @@ impl Options {
 
 /// A client for administration with these properties.
 pub(crate) fn admin(properties: &Properties) -> Result<Admin, Failure> {
-    let mut scratch = CommonSettings::default();
-    let known = properties
-        .known_to(|name, value| !matches!(scratch.set(name, value), Ok(Outcome::Unknown)));
+    let known = properties.known_to(AdminBuilder::knows);
     let mut builder = Admin::builder();
     for (name, value) in known {
         builder = builder.property(name, value);
@@ -232,7 +238,7 @@ mod tests {
         properties.put("acks", "all", false);
         properties.put("client.id", "me", false);
         properties.put("client.idd", "me", true);
-        let known: Vec<_> = properties.known_to(|name, _| name == "client.id").collect();
+        let known: Vec<_> = properties.known_to(|name| name == "client.id").collect();
         assert_eq!(known, [("client.id", "me"), ("client.idd", "me")]);
     }
 

@@ -6,6 +6,7 @@
 
 mod csv;
 mod notes;
+pub(crate) mod stream;
 mod table;
 mod value;
 mod yaml;

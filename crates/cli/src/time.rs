@@ -127,17 +127,6 @@ pub(crate) fn format_ms(ms: i64) -> String {
     )
 }
 
-/// A span in words short enough for a table: `1h 3m`, `12s`, `250ms`.
-pub(crate) fn format_span(ms: i64) -> String {
-    match ms {
-        ..SECOND => format!("{ms}ms"),
-        SECOND..MINUTE => format!("{}s", ms / SECOND),
-        MINUTE..HOUR => format!("{}m {}s", ms / MINUTE, ms / SECOND % 60),
-        HOUR..DAY => format!("{}h {}m", ms / HOUR, ms / MINUTE % 60),
-        DAY.. => format!("{}d {}h", ms / DAY, ms / HOUR % 24),
-    }
-}
-
 /// What is left of a text.
 struct Reader<'a>(&'a str);
 
@@ -292,8 +281,6 @@ mod tests {
         for text in ["", "5", "h", "2x", "-2h", "99999999999999999999s", "9223372036854775807d"] {
             assert_eq!(parse_span(text), None, "{text}");
         }
-        assert_eq!(format_span(62_000), "1m 2s");
-        assert_eq!(format_span(3_600_000 * 30), "1d 6h");
     }
 
     #[test]

@@ -52,7 +52,7 @@ struct Names {
 }
 
 /// There is no such topic.
-fn missing(name: &str) -> Failure {
+pub(crate) fn missing(name: &str) -> Failure {
     Failure::new(format!("topic {name} does not exist"))
         .advise("List topics with kavka topic list.")
 }

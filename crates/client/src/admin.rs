@@ -106,6 +106,11 @@ impl AdminBuilder {
         self.property("bootstrap.servers", servers)
     }
 
+    /// Whether this client takes a property of this name: a file may have those of other clients too.
+    pub fn knows(name: &str) -> bool {
+        common_names().any(|known| known == name)
+    }
+
     /// A property by Kafka's name. A wrong one makes [`AdminBuilder::build`] fail.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         let outcome = match self.settings.set(name, value) {

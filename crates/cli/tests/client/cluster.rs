@@ -97,6 +97,11 @@ impl Cluster {
         run(&mut self.command(args), b"")
     }
 
+    /// Runs the binary to its end, with something on standard input.
+    pub(crate) fn run_with(&self, args: &[&str], stdin: &[u8]) -> Ran {
+        run(&mut self.command(args), stdin)
+    }
+
     pub(crate) async fn client(&self) -> RawClient {
         RawClient::connect(self.broker.addr()).await
     }

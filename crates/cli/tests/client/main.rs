@@ -5,5 +5,6 @@ mod cluster;
 mod compat;
 mod group;
 mod options;
+mod records;
 mod schema;
 mod topic;

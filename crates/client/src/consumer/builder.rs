@@ -147,6 +147,11 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Whether a consumer takes a property of this name: a file may have those of other clients too.
+    pub fn knows(name: &str) -> bool {
+        ConsumerSettings::knows(name)
+    }
+
     /// A property by Kafka's name. A wrong one makes [`ConsumerBuilder::build`] fail; one that means nothing here is logged.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         let error = match self.settings.set(name, value) {

@@ -214,6 +214,11 @@ impl ConsumerSettings {
         }))
     }
 
+    /// Whether there is a property of this name.
+    pub(super) fn knows(name: &str) -> bool {
+        NAMES.iter().copied().chain(common_names()).any(|known| known == name)
+    }
+
     /// The names a consumer has.
     pub(super) fn unknown(name: &str) -> Error {
         unknown_property(name, NAMES.iter().copied().chain(common_names()))

@@ -115,6 +115,11 @@ impl ProducerBuilder {
         self
     }
 
+    /// Whether a producer takes a property of this name: a file may have those of other clients too.
+    pub fn knows(name: &str) -> bool {
+        common_names().chain(NAMES.iter().copied()).any(|known| known == name)
+    }
+
     /// A property by Kafka's name. A wrong one makes [`ProducerBuilder::build`] fail.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         let error = match self.draft.set(name, value) {

@@ -1,0 +1,288 @@
+//! `kavka produce`: records from lines of text or JSON.
+//!
+//! A thread reads, because standard input cannot be waited for otherwise; records are sent as they come, and many are under
+//! way before the first delivery is looked at.
+
+mod input;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    pin::pin,
+    time::Duration,
+};
+
+use kavka_client::{
+    Delivery, DeliveryFuture, Error, Producer, ProducerBuilder, ProducerRecord,
+    producer::Compression,
+};
+
+use self::input::{Input, Line};
+use crate::{
+    completions,
+    failure::Failure,
+    options::Options,
+    output::{Report, Table, column},
+    record::{Record, unescape},
+    signals::Signals,
+    time,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The topic
+    #[arg(add = completions::topics())]
+    topic: String,
+
+    /// Where to read; without it, or for -, standard input
+    files: Vec<PathBuf>,
+
+    /// What a line is: text, a value; jsonl, a record as kavka consume -o jsonl writes it
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    format: LineFormat,
+
+    /// In a line of text, what stands between key and value, such as : or \t
+    #[arg(short, long, value_name = "TEXT", value_parser = delimiter)]
+    key_delimiter: Option<Delimiter>,
+
+    /// In a line of text, the key or value that stands for null
+    #[arg(long, value_name = "TEXT")]
+    null: Option<String>,
+
+    /// A header for every record; repeatable
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = crate::property)]
+    headers: Vec<(String, String)>,
+
+    /// Send everything to this partition
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+
+    /// Send each record to the partition that its line of JSON names
+    #[arg(long, conflicts_with = "partition")]
+    keep_partitions: bool,
+
+    /// The timestamp of every record, such as 2026-11-21T18:30Z or milliseconds since 1970 [default: that of its line of JSON, else now]
+    #[arg(long, value_name = "TIME", value_parser = timestamp)]
+    timestamp: Option<i64>,
+
+    /// How batches are compressed: none, gzip, snappy, lz4 or zstd
+    #[arg(short = 'z', long, value_name = "CODEC", value_parser = compression)]
+    compression: Option<Compression>,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What lines are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum LineFormat {
+    /// Values, with keys if there is a key delimiter
+    #[default]
+    Text,
+    /// Records as JSON objects
+    Jsonl,
+}
+
+/// Bytes between key and value.
+#[derive(Clone, Debug)]
+struct Delimiter(Vec<u8>);
+
+fn delimiter(text: &str) -> Result<Delimiter, String> {
+    let bytes = unescape(text)?;
+    if bytes.is_empty() { Err("it is empty".to_owned()) } else { Ok(Delimiter(bytes)) }
+}
+
+fn timestamp(text: &str) -> Result<i64, String> {
+    let ms = text.parse().ok().or_else(|| time::parse_datetime(text));
+    ms.filter(|ms| *ms >= 0).ok_or_else(|| {
+        "expected a time such as 2026-11-21T18:30Z, or milliseconds since 1970".to_owned()
+    })
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    let names = || Compression::ALL.map(|codec| codec.name()).join(", ");
+    let found = Compression::ALL.into_iter().find(|codec| codec.name() == text);
+    found.ok_or_else(|| format!("expected one of {}", names()))
+}
+
+/// How many deliveries are waited for at most before more is read.
+const UNDER_WAY: usize = 20_000;
+
+/// What became of the records of a partition.
+#[derive(Debug, Default)]
+struct Written {
+    records: usize,
+    first: Option<i64>,
+    last: Option<i64>,
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let options = args.options.clone();
+    options.run(async |options| produce(&options, args).await)
+}
+
+async fn produce(options: &Options, args: Args) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(|error| Failure::new(error.to_string()))?;
+    let producer = producer(options, &args)?;
+    let mut input = Input::open(&args.files)?;
+    let mut under_way: VecDeque<(Place, DeliveryFuture)> = VecDeque::new();
+    let mut written: BTreeMap<i32, Written> = BTreeMap::new();
+    let mut interrupted = pin!(signals.next());
+    let done = loop {
+        let line = tokio::select! {
+            line = input.next() => line?,
+            _ = &mut interrupted => None,
+        };
+        let Some(Line { place, bytes }) = line else { break Ok(()) };
+        let record =
+            match args.record(&bytes) {
+                Ok(record) => record,
+                Err(wrong) => break Err(Failure::usage(format!("{place}: {wrong}")).advise(
+                    "See docs/cli.md for what a line of JSON has; lines before this one were sent.",
+                )),
+            };
+        match producer.send(args.sent(&record)).await {
+            Ok(delivery) => under_way.push_back((place, delivery)),
+            Err(error) => break Err(undelivered(&place, error)),
+        }
+        if under_way.len() > UNDER_WAY
+            && let Some((place, delivery)) = under_way.pop_front()
+            && let Err(failed) = count(&mut written, &place, delivery.await)
+        {
+            break Err(failed);
+        }
+    };
+    let mut done = done;
+    for (place, delivery) in under_way {
+        let counted = count(&mut written, &place, delivery.await);
+        done = done.and(counted);
+    }
+    // Nothing is left to be delivered: this only ends connections.
+    drop(producer.close(Duration::from_secs(1)).await);
+    let mut table = Table::new([
+        column("topic"),
+        column("partition"),
+        column("records"),
+        column("first_offset"),
+        column("last_offset"),
+    ]);
+    for (partition, written) in written {
+        table.push([
+            args.topic.as_str().into(),
+            partition.into(),
+            written.records.into(),
+            written.first.into(),
+            written.last.into(),
+        ]);
+    }
+    if table.is_empty() && done.is_ok() {
+        options.notes().say("There was nothing to send.");
+    }
+    if !table.is_empty() || done.is_ok() {
+        Report::list("kavka.produce", table).print(options.format)?;
+    }
+    done
+}
+
+fn producer(options: &Options, args: &Args) -> Result<Producer, Failure> {
+    let mut properties = options.client_properties()?;
+    if let Some(timeout) = options.timeout {
+        let ms = |time: Duration| time.as_millis().to_string();
+        let request = timeout.min(Duration::from_secs(30)).max(Duration::from_millis(1));
+        properties.set_default("max.block.ms", ms(timeout));
+        properties.set_default("request.timeout.ms", ms(request));
+        properties.set_default("linger.ms", "5");
+        properties.set_default(
+            "delivery.timeout.ms",
+            ms(timeout.max(request) + Duration::from_millis(5)),
+        );
+    } else {
+        properties.set_default("max.block.ms", "30000");
+    }
+    if let Some(compression) = args.compression {
+        properties.set("compression.type", compression.name());
+    }
+    let mut builder = Producer::builder();
+    for (name, value) in properties.known_to(ProducerBuilder::knows) {
+        builder = builder.property(name, value);
+    }
+    Ok(builder.build()?)
+}
+
+impl Args {
+    /// The record of a line.
+    fn record(&self, line: &[u8]) -> Result<Record, String> {
+        let mut record = match self.format {
+            LineFormat::Text => self.text(line),
+            LineFormat::Jsonl => {
+                let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
+                crate::record::from_json(text)?
+            }
+        };
+        let headers = self.headers.iter();
+        record
+            .headers
+            .extend(headers.map(|(name, value)| (name.clone(), Some(value.clone().into_bytes()))));
+        record.partition = self.partition.or(record.partition.filter(|_| self.keep_partitions));
+        record.timestamp = self.timestamp.or(record.timestamp);
+        Ok(record)
+    }
+
+    fn text(&self, line: &[u8]) -> Record {
+        let (key, value) = match &self.key_delimiter {
+            None => (None, line),
+            Some(Delimiter(delimiter)) => {
+                match line.windows(delimiter.len()).position(|window| window == delimiter) {
+                    Some(at) => (Some(&line[..at]), &line[at + delimiter.len()..]),
+                    None => (None, line),
+                }
+            }
+        };
+        let not_null =
+            |bytes: &&[u8]| self.null.as_ref().is_none_or(|null| null.as_bytes() != *bytes);
+        Record {
+            key: key.filter(not_null).map(<[u8]>::to_vec),
+            value: Some(value).filter(not_null).map(<[u8]>::to_vec),
+            ..Record::default()
+        }
+    }
+
+    fn sent<'a>(&'a self, record: &'a Record) -> ProducerRecord<'a> {
+        let mut sent = ProducerRecord::to(&self.topic);
+        if let Some(key) = &record.key {
+            sent = sent.key(key);
+        }
+        if let Some(value) = &record.value {
+            sent = sent.value(value);
+        }
+        for (name, value) in &record.headers {
+            sent = sent.header(name, value.as_deref());
+        }
+        if let Some(partition) = record.partition {
+            sent = sent.partition(partition);
+        }
+        match record.timestamp {
+            Some(timestamp) => sent.timestamp_ms(timestamp),
+            None => sent,
+        }
+    }
+}
+
+use self::input::Place;
+
+fn count(
+    written: &mut BTreeMap<i32, Written>,
+    place: &Place,
+    delivery: Result<Delivery, Error>,
+) -> Result<(), Failure> {
+    let delivery = delivery.map_err(|error| undelivered(place, error))?;
+    let partition = written.entry(delivery.partition).or_default();
+    partition.records += 1;
+    partition.first = partition.first.min(delivery.offset).or(partition.first).or(delivery.offset);
+    partition.last = partition.last.max(delivery.offset);
+    Ok(())
+}
+
+fn undelivered(place: &Place, error: Error) -> Failure {
+    Failure::from(error).while_doing(format_args!("{place} was not delivered"))
+}
