@@ -338,14 +338,15 @@ fn a_runtime_that_ends_fails_what_was_not_delivered() {
     outer.block_on(broker.create_topic("t", 1)).unwrap();
     let _rule = broker.on(ApiKey::Produce).ignore();
     let inner = tokio::runtime::Runtime::new().unwrap();
-    let (producer, deliveries) = inner.block_on(async {
-        let producer = to(&broker).linger(Duration::ZERO).build().unwrap();
-        let deliveries = send_numbers(&producer, 0..5).await;
+    let (_producers, deliveries) = inner.block_on(async {
+        let quick = to(&broker).linger(Duration::ZERO).build().unwrap();
+        let slow = to(&broker).linger(Duration::from_secs(10)).build().unwrap();
+        let mut deliveries = send_numbers(&quick, 0..5).await;
+        deliveries.extend(send_numbers(&slow, 0..5).await);
         tokio::time::sleep(Duration::from_millis(50)).await;
-        (producer, deliveries)
+        ([quick, slow], deliveries)
     });
     inner.shutdown_background();
-    drop(producer);
     for (_, delivery) in deliveries {
         let outcome =
             outer.block_on(async { tokio::time::timeout(Duration::from_secs(5), delivery).await });

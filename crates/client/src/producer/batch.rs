@@ -45,6 +45,8 @@ pub(super) struct Batch {
     pub(super) attempts: u32,
     /// What it was sent with first. Kept over retries, so that the broker recognizes it.
     pub(super) sequence: Option<Sequence>,
+    /// An attempt ended without the broker saying what became of it.
+    pub(super) may_be_written: bool,
     /// Why it was not delivered yet.
     pub(super) last_error: Option<Error>,
     /// Given back when the batch is no more; the parts of a split batch share it.
@@ -82,6 +84,7 @@ impl Batch {
             deadline,
             attempts: 0,
             sequence: None,
+            may_be_written: false,
             last_error: None,
             memory: Arc::new(memory),
         }
@@ -224,6 +227,7 @@ impl Batch {
             deadline: self.deadline,
             attempts: self.attempts,
             sequence,
+            may_be_written: false,
             last_error: self.last_error.clone(),
             memory: Arc::clone(&self.memory),
         };

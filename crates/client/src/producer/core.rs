@@ -586,7 +586,7 @@ impl Core {
     /// Has everything sent that lingers.
     fn press(&self) {
         for node in self.nodes.read().unwrap_or_else(PoisonError::into_inner).values() {
-            node.wake();
+            node.press();
         }
     }
 

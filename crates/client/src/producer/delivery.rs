@@ -275,7 +275,9 @@ impl Promise {
                 let _ = observer.send(failure);
             }
         }
-        self.completion.complete(self.start..self.start + count, outcome);
+        // Where nobody has counted them, it is a batch that was dropped while it was being filled.
+        let end = if count == 0 { u32::MAX } else { self.start + count };
+        self.completion.complete(self.start..end, outcome);
         self.release();
         true
     }

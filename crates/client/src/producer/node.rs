@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -18,6 +18,8 @@ pub(super) struct Node {
     pub(super) id: i32,
     lists: Mutex<Lists>,
     wake: Notify,
+    /// Nothing may linger from now on: what waits for its time is to be looked at again, once.
+    is_pressed: AtomicBool,
     /// Since when something waits that could not be sent, in ms of [`super::core::Core::now_ms`]; 0: nothing does.
     stalled_since: AtomicU64,
 }
@@ -36,6 +38,7 @@ impl Node {
             id,
             lists: Mutex::default(),
             wake: Notify::new(),
+            is_pressed: AtomicBool::new(false),
             stalled_since: AtomicU64::new(0),
         })
     }
@@ -94,8 +97,15 @@ impl Node {
         }
     }
 
-    /// Takes the partitions whose time has come; all if `is_pressed`.
-    pub(super) fn take_due(&self, now: Instant, is_pressed: bool) -> Vec<Arc<Partition>> {
+    /// Has everything looked at again that waits for its time.
+    pub(super) fn press(&self) {
+        self.is_pressed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Takes the partitions whose time has come; all, if [`Node::press`] was called.
+    pub(super) fn take_due(&self, now: Instant) -> Vec<Arc<Partition>> {
+        let is_pressed = self.is_pressed.swap(false, Ordering::AcqRel);
         let mut lists = self.lists();
         if is_pressed {
             return std::mem::take(&mut lists.timers).into_values().collect();

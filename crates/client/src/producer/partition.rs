@@ -3,7 +3,7 @@
 //! Owns their order and their sequences. Does not know connections: [`Node`](super::node::Node)s take batches and bring verdicts.
 //!
 //! **Architecture invariants:** batches leave in the order in which their records came. Once one comes back to be sent again, none
-//! leaves before all that were on the wire are back; then they leave again in their old order. A batch keeps the sequence it was
+//! leaves before all that were on the wire are back; then they leave again in their old order, and if they are numbered, one by one. A batch keeps the sequence it was
 //! first sent with, unless it is known that the broker has not written it with that: only then may the identity change.
 
 use std::{
@@ -71,6 +71,7 @@ struct InFlight {
     promise: Arc<Promise>,
     deadline: Instant,
     is_numbered: bool,
+    is_again: bool,
 }
 
 /// Gives the newest identity, newer than the one it is given if there is one; `None` if one has to be asked for first.
@@ -92,8 +93,8 @@ pub(super) enum Readiness {
 pub(super) enum Verdict {
     /// It is written.
     Written { base_offset: Option<i64>, log_append_time_ms: Option<i64> },
-    /// It may be sent again after a pause.
-    Retry { error: Error, pause: Option<Duration> },
+    /// It may be sent again after a pause; it may be written, if nobody can know.
+    Retry { error: Error, pause: Option<Duration>, may_be_written: bool },
     /// As [`Verdict::Retry`]; and the broker wants another sequence.
     OutOfOrder { error: Error, pause: Option<Duration>, is_certain: bool },
     /// It is not written, being too large.
@@ -205,9 +206,11 @@ impl State {
         if self.leader == NOBODY || is_moving || !self.returned.is_empty() {
             return Readiness::No;
         }
-        // A new number is given only when it is known which one the broker expects.
-        let is_new = front.sequence.is_none();
-        if is_new && !self.in_flight.is_empty() && self.is_unsure() {
+        // A new number is given only when it is known which one the broker expects. What is sent again goes alone: if it was written the
+        // first time, and the broker refuses it for some other reason now but takes what comes after it, then it would soon not
+        // be among the five batches any more by which the broker tells that it has it.
+        let is_again = front.sequence.is_some();
+        if !self.in_flight.is_empty() && (is_again || self.is_unsure()) {
             return Readiness::No;
         }
         let may_linger =
@@ -220,12 +223,12 @@ impl State {
         }
     }
 
-    /// Whether something numbered was given up and may be written or not, or refused.
+    /// Whether something numbered was given up or is sent again, and may be written or not.
     fn is_unsure(&self) -> bool {
-        let mut on_wire = self.in_flight.iter();
+        let mut numbered = self.in_flight.iter().filter(|batch| batch.is_numbered);
         self.has_gap
             || self.needs_new_identity
-            || on_wire.any(|batch| batch.is_numbered && batch.promise.is_settled())
+            || numbered.any(|batch| batch.is_again || batch.promise.is_settled())
     }
 
     /// How large the next batch is at most.
@@ -246,6 +249,7 @@ impl State {
             promise: Arc::clone(&batch.promise),
             deadline: batch.deadline,
             is_numbered: batch.sequence.is_some(),
+            is_again: batch.attempts > 1,
         });
         Some(batch)
     }
@@ -289,7 +293,7 @@ impl State {
     /// Does what the verdict on the oldest batch on the wire asks for.
     pub(super) fn conclude(
         &mut self,
-        batch: Batch,
+        mut batch: Batch,
         verdict: Verdict,
         now: Instant,
         max_retries: u32,
@@ -305,7 +309,8 @@ impl State {
                 self.has_gap = false;
                 batch.promise.settle(Outcome::Written { base_offset, log_append_time_ms });
             }
-            Verdict::Retry { error, pause } => {
+            Verdict::Retry { error, pause, may_be_written } => {
+                batch.may_be_written |= may_be_written;
                 self.take_back(batch, error, pause, now, max_retries);
             }
             Verdict::OutOfOrder { error, pause, is_certain } => {
@@ -316,10 +321,11 @@ impl State {
                 }
                 self.take_back(batch, error, pause, now, max_retries);
             }
-            Verdict::TooLarge(error) => match batch.records() {
-                0 | 1 => self.fail(&batch, Outcome::Failed(error)),
-                _ => self.split(batch, error),
-            },
+            // What may be written as a whole must not be written in parts.
+            Verdict::TooLarge(error) if batch.records() < 2 || batch.may_be_written => {
+                self.fail(&batch, Outcome::Failed(error));
+            }
+            Verdict::TooLarge(error) => self.split(batch, error),
             Verdict::Failed(outcome) => self.fail(&batch, outcome),
         }
         if self.in_flight.is_empty() {
@@ -329,9 +335,10 @@ impl State {
         }
     }
 
-    /// A batch is not written: what comes after it has to be numbered anew.
+    /// A batch is given up. What was sent after it keeps its number until the broker has refused that: an earlier attempt of both may
+    /// have been written.
     fn fail(&mut self, batch: &Batch, outcome: Outcome) {
-        self.needs_new_identity |= batch.sequence.is_some();
+        self.has_gap |= batch.sequence.is_some();
         batch.promise.settle(outcome);
     }
 
@@ -345,11 +352,11 @@ impl State {
             }
             // It was given up meanwhile.
             Ok(None) => {
-                self.needs_new_identity |= is_numbered;
+                self.has_gap |= is_numbered;
                 promise.settle(Outcome::Failed(error));
             }
             Err(error) => {
-                self.needs_new_identity |= is_numbered;
+                self.has_gap |= is_numbered;
                 promise.settle(Outcome::Failed(error));
             }
         }
@@ -440,3 +447,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,6 +227,12 @@ impl Random {
         Self(AtomicU64::new(RandomState::new().build_hasher().finish()))
     }
 
+    /// The same numbers each time.
+    #[cfg(test)]
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self(AtomicU64::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)))
+    }
+
     /// From 0 up to `bound`, which is above 0. Two threads may get the same.
     pub(super) fn below(&self, bound: u64) -> u64 {
         // SplitMix64.

@@ -5,9 +5,27 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::time::{Instant, sleep_until};
 
 use super::core::Core;
+use crate::{Error, ErrorKind};
+
+/// Says what becomes of records when the task ends, or the runtime under it.
+struct LastWord(Arc<Core>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.abandon_all(
+            &Error::new(
+                ErrorKind::Closed,
+                "the producer's tasks ended before the record was delivered",
+            )
+            .with_advice("Keep the runtime until close() has returned."),
+        );
+    }
+}
 
 /// Runs until the producer is over.
 pub(super) async fn run(core: Arc<Core>) {
+    let _last_word = LastWord(Arc::clone(&core));
     let mut states = core.cluster.watch();
     let mut next_look = Instant::now() + core.settings.delivery_timeout;
     loop {

@@ -60,6 +60,8 @@ struct Sender {
     compressor: Compressor,
     /// In the order of their answers.
     wire: VecDeque<Sent>,
+    /// Until when the broker wants no more requests (KIP-219).
+    throttled_until: Option<Instant>,
 }
 
 /// Runs until the producer is over.
@@ -73,8 +75,14 @@ pub(super) async fn run(core: Arc<Core>, node: Arc<Node>) {
             return;
         }
     };
-    let wire = VecDeque::new();
-    let mut sender = Sender { core, node, connection: None, compressor, wire };
+    let mut sender = Sender {
+        core,
+        node,
+        connection: None,
+        compressor,
+        wire: VecDeque::new(),
+        throttled_until: None,
+    };
     let mut backoff = sender.backoff();
     loop {
         sender.promote();
@@ -102,7 +110,7 @@ impl Sender {
     /// Lists the partitions whose time has come.
     fn promote(&self) {
         let now = Instant::now();
-        for partition in self.node.take_due(now, self.core.is_pressed()) {
+        for partition in self.node.take_due(now) {
             let mut state = partition.lock();
             self.core.schedule(&partition, &mut state, now);
         }
@@ -110,11 +118,9 @@ impl Sender {
 
     /// Until an answer comes, something is ready, or a time has come.
     async fn wait(&mut self) {
-        let timer = match self.node.next_timer() {
-            // Looked at with everything else as long as nothing may linger.
-            Some(time) => time,
-            None => Instant::now() + Duration::from_secs(3600),
-        };
+        let nothing = || Instant::now() + Duration::from_secs(3600);
+        let timer = self.node.next_timer().unwrap_or_else(nothing);
+        let timer = self.throttled_until.map_or(timer, |until| until.min(timer));
         let answered = match self.wire.front_mut() {
             None => {
                 tokio::select! {
@@ -136,6 +142,10 @@ impl Sender {
 
     /// Sends what is ready, as far as requests may be on the wire.
     async fn send_ready(&mut self) -> Result<(), Error> {
+        if self.throttled_until.is_some_and(|until| until > Instant::now()) {
+            return Ok(());
+        }
+        self.throttled_until = None;
         while self.wire.len() < self.core.settings.max_in_flight && self.node.ready() > 0 {
             if self.core.settings.is_idempotent && self.core.identity_after(None).is_none() {
                 self.core.ask_for_identity().await?;
@@ -284,7 +294,7 @@ impl Sender {
 
     /// Brings the batches of a request their verdicts.
     fn conclude(
-        &self,
+        &mut self,
         batches: Vec<(Arc<Partition>, Batch)>,
         topics: &[(Uuid, ByteString)],
         answered: Result<Answered, Error>,
@@ -308,6 +318,11 @@ impl Sender {
                 return;
             }
         };
+        if let Ok(pause) = u64::try_from(response.throttle_time_ms)
+            && pause > 0
+        {
+            self.throttled_until = Some(Instant::now() + Duration::from_millis(pause));
+        }
         let mut rows: HashMap<(ByteString, i32), PartitionProduceResponse> = HashMap::new();
         for topic in response.responses {
             let by_id = topics.iter().find(|(id, _)| *id != Uuid::ZERO && *id == topic.topic_id);
@@ -325,7 +340,8 @@ impl Sender {
                     format!("broker {} did not answer for {}-{}", self.node.id, key.0, key.1),
                 );
                 let pause = Some(self.pause(batch.attempts));
-                self.finish(&partition, batch, Verdict::Retry { error, pause });
+                let verdict = Verdict::Retry { error, pause, may_be_written: true };
+                self.finish(&partition, batch, verdict);
                 continue;
             };
             let mut has_new_leader = false;

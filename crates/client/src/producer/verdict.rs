@@ -47,7 +47,15 @@ pub(super) fn of_answer(row: PartitionProduceResponse, situation: &Situation<'_>
         code @ ErrorCode::UnknownProducerId => {
             Verdict::OutOfOrder { error: error(code), pause, is_certain: true }
         }
-        code if code.is_retriable() => Verdict::Retry { error: error(code), pause },
+        code if code.is_retriable() => Verdict::Retry {
+            error: error(code),
+            pause,
+            // Written, but not known to be on enough replicas.
+            may_be_written: matches!(
+                code,
+                ErrorCode::RequestTimedOut | ErrorCode::NotEnoughReplicasAfterAppend
+            ),
+        },
         code => {
             let others = error(code);
             if row.record_errors.is_empty() {
@@ -76,7 +84,7 @@ pub(super) fn of_failed_request(error: &Error, pause: Option<Duration>) -> Verdi
         ErrorKind::Unsupported | ErrorKind::Config | ErrorKind::Authentication => {
             Verdict::Failed(Outcome::Failed(error.clone()))
         }
-        _ => Verdict::Retry { error: error.clone(), pause },
+        _ => Verdict::Retry { error: error.clone(), pause, may_be_written: true },
     }
 }
 
