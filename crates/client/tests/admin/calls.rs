@@ -1,28 +1,17 @@
-//! Admin calls against the production broker, in this process.
-#![allow(clippy::unwrap_used)]
+//! Each call, where nobody else is busy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::{at, start};
 use kavka_client::{
-    Admin, ErrorCode, ErrorKind, IsolationLevel, TopicPartition,
+    Admin, ErrorCode, ErrorKind, IsolationLevel,
     admin::{
-        Change, CommittedOffset, ConfigChange, ConfigResource, ConfigSource, DeleteBefore,
-        DescribeConfigs, GroupFilter, GroupState, GroupType, MemberIdentity, NewPartitions,
-        NewTopic, OffsetSpec, OffsetsOfGroup,
+        AclFilter, Change, CommittedOffset, ConfigChange, ConfigResource, ConfigSource,
+        DeleteBefore, DescribeConfigs, GroupFilter, GroupState, GroupType, MemberIdentity,
+        NewPartitions, NewTopic, OffsetSpec, OffsetsOfGroup, Operation, PatternType, Permission,
+        ResourceType, ScramChange, ScramMechanism,
     },
 };
-use kavka_testkit::TestBroker;
-
-async fn start() -> (TestBroker, Admin) {
-    let broker = TestBroker::start().await;
-    let admin =
-        Admin::builder().bootstrap_servers(&broker.bootstrap_servers()).build().expect("settings");
-    (broker, admin)
-}
-
-fn at(topic: &str, partition: i32) -> TopicPartition {
-    TopicPartition::new(topic, partition)
-}
 
 #[tokio::test]
 async fn topics_are_made_listed_described_grown_and_deleted() {
@@ -221,6 +210,22 @@ async fn nobody_there_is_every_items_error() {
     }
 }
 
+#[tokio::test]
+async fn what_the_broker_does_not_have_is_unsupported_with_the_release_that_has_it() {
+    let (broker, admin) = start().await;
+    broker.create_topic("t", 1).await.unwrap();
+    let set = ScramChange::Set {
+        mechanism: ScramMechanism::Sha256,
+        password: kavka_client::settings::Secret::new("s"),
+        iterations: 4096,
+    };
+    let Err(error) = admin.alter_scram_users([("u", set)]).await["u"].clone() else {
+        return; // The broker has learned it.
+    };
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.advice().contains("Apache Kafka 2.7 or newer"), "{}", error.advice());
+}
+
 /// Calls are spawned onto runtimes with several threads.
 #[test]
 fn the_future_of_every_call_can_be_sent_to_another_thread() {
@@ -231,6 +236,15 @@ fn the_future_of_every_call_can_be_sent_to_another_thread() {
         unreachable!("the futures are not made, only their types")
     }
     static FILTER: GroupFilter = GroupFilter { states: BTreeSet::new(), types: BTreeSet::new() };
+    static ACLS: AclFilter = AclFilter {
+        resource_type: ResourceType::Any,
+        resource_name: None,
+        pattern: PatternType::Any,
+        principal: None,
+        host: None,
+        operation: Operation::Any,
+        permission: Permission::Any,
+    };
     check(|| admin().describe_cluster());
     check(|| admin().list_topics());
     check(|| admin().describe_topics(["t"]));
@@ -248,4 +262,11 @@ fn the_future_of_every_call_can_be_sent_to_another_thread() {
     check(|| admin().remove_all_group_members("g", None));
     check(|| admin().list_offsets([], IsolationLevel::ReadUncommitted));
     check(|| admin().delete_records([]));
+    check(|| admin().describe_acls(&ACLS));
+    check(|| admin().create_acls([]));
+    check(|| admin().delete_acls([]));
+    check(|| admin().describe_scram_users(["u"]));
+    check(|| admin().alter_scram_users([("u", ScramChange::Delete(ScramMechanism::Sha256))]));
+    check(|| admin().describe_log_dirs([]));
+    check(|| admin().describe_producers([]));
 }
