@@ -94,6 +94,11 @@ impl Admin {
         Admin { cluster: self.cluster.clone(), timeout: Some(timeout) }
     }
 
+    /// For the calls of other clients, over their connections.
+    pub(crate) fn over(cluster: Cluster) -> Admin {
+        Admin { cluster, timeout: None }
+    }
+
     /// The time a call may take.
     fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(self.cluster.settings().default_api_timeout)

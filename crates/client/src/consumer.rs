@@ -2,7 +2,7 @@
 //!
 //! * [`Consumer`]: hands out records. [`ConsumerHandle`]: commits, seeks, pauses, from any task.
 //! * [`Record`], [`Batch`]: what is read. [`PartitionStream`]: one partition apart from the others.
-//! * [`RebalanceEvent`]: partitions come and go. [`Delivery`]: records that are acknowledged one by one.
+//! * [`RebalanceEvent`]: partitions come and go. [`UnackedRecord`]: records that are acknowledged one by one.
 //!
 //! Inside: the [`driver`] task owns the pure `kavka_member::Member` and does what it wants ([`requests`]); the [`fetcher`] keeps one fetch
 //! per broker ahead ([`session`]); what was fetched lies in the [`inbox`] as [`chunk`]s, from which [`reader`]s hand it out.
@@ -66,6 +66,7 @@ mod events;
 mod fetcher;
 mod handle;
 mod inbox;
+mod lookup;
 mod reader;
 mod record;
 mod requests;
@@ -88,7 +89,7 @@ pub use kavka_protocol::records::{Headers, RecordHeader, RecordView};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
-    ack::{Acker, Delivery},
+    ack::{Acker, UnackedRecord},
     builder::ConsumerBuilder,
     commit::{CommitError, CommitOutcome, Offsets, PendingCommit},
     events::{RebalanceEvent, RebalanceEvents, Revoking},
@@ -184,7 +185,7 @@ impl Consumer {
         lend(&mut self.reader).await
     }
 
-    /// The next record, to be acknowledged: it counts as consumed only when [`Delivery::ack`] was called for it and for all before it in
+    /// The next record, to be acknowledged: it counts as consumed only when [`UnackedRecord::ack`] was called for it and for all before it in
     /// its partition. Many may be under way at once, in any order. When their partition is revoked, the rebalance waits until all are
     /// acknowledged, for as long as `drain_timeout` says.
     ///
@@ -192,8 +193,8 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`Consumer::next`].
-    pub async fn next_delivery(&mut self) -> Option<Result<Delivery, Error>> {
-        std::future::poll_fn(|cx| self.reader.poll_delivery(cx)).await
+    pub async fn next_unacked(&mut self) -> Option<Result<UnackedRecord, Error>> {
+        std::future::poll_fn(|cx| self.reader.poll_unacked(cx)).await
     }
 
     /// A stream of one partition, for a task of its own; its records no longer come with [`Consumer::next`].
@@ -248,7 +249,7 @@ impl Consumer {
         self.handle.unsubscribe().await
     }
 
-    /// Partitions of which deliveries are not acknowledged yet.
+    /// Partitions of which records are not acknowledged yet.
     pub fn unacknowledged(&self) -> BTreeSet<TopicPartition> {
         self.handle.shared().lock().unacknowledged()
     }

@@ -44,11 +44,11 @@ impl Outstanding {
 
 /// A record that counts as consumed only when it is acknowledged, and all before it in its partition are.
 ///
-/// What is dropped without [`Delivery::ack`] is never acknowledged: the partition's commits stay in front of it until the partition
+/// What is dropped without [`UnackedRecord::ack`] is never acknowledged: the partition's commits stay in front of it until the partition
 /// is revoked or the consumer is closed, and who reads it next begins there.
 #[derive(Debug)]
 #[must_use = "a record that is never acknowledged holds up the commits of its partition"]
-pub struct Delivery {
+pub struct UnackedRecord {
     record: Record,
     acker: Acker,
 }
@@ -63,7 +63,7 @@ pub struct Acker {
     offset: i64,
 }
 
-impl Delivery {
+impl UnackedRecord {
     pub(super) fn new(
         shared: Arc<Shared>,
         place: usize,
@@ -92,7 +92,7 @@ impl Delivery {
 }
 
 impl Acker {
-    /// As [`Delivery::ack`].
+    /// As [`UnackedRecord::ack`].
     pub fn ack(self) -> bool {
         let counts = self.shared.lock().acknowledge(self.place, self.epoch, self.offset);
         self.shared.driver.notify_one();

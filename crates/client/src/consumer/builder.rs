@@ -210,13 +210,12 @@ impl ConsumerBuilder {
         let cluster = Cluster::new(settings.common)?;
         let shared = SharedInbox::default();
         let (commands, receiver) = mpsc::unbounded_channel();
-        let is_read_committed = settings.isolation_level == IsolationLevel::ReadCommitted;
         let handle = ConsumerHandle::new(
             commands,
             Arc::clone(&shared),
             cluster.clone(),
             settings.group_id,
-            is_read_committed,
+            settings.isolation_level,
         );
         let fetcher = Fetcher::new(cluster.clone(), settings.fetch, settings.isolation_level);
         let parts = Parts {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytestring::ByteString;
-use kavka_member::{CommitMode, OffsetTarget, Position, TopicPartition};
+use kavka_member::{CommitMode, IsolationLevel, OffsetTarget, Position, TopicPartition};
 use regex_lite::Regex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,7 +40,7 @@ struct Inner {
     cluster: Cluster,
     group_id: Option<ByteString>,
     api_timeout: Duration,
-    is_read_committed: bool,
+    isolation_level: IsolationLevel,
 }
 
 impl fmt::Debug for ConsumerHandle {
@@ -55,10 +55,10 @@ impl ConsumerHandle {
         shared: SharedInbox,
         cluster: Cluster,
         group_id: Option<ByteString>,
-        is_read_committed: bool,
+        isolation_level: IsolationLevel,
     ) -> Self {
         let api_timeout = cluster.settings().default_api_timeout;
-        let inner = Inner { commands, shared, cluster, group_id, api_timeout, is_read_committed };
+        let inner = Inner { commands, shared, cluster, group_id, api_timeout, isolation_level };
         Self(Arc::new(inner))
     }
 
@@ -74,12 +74,8 @@ impl ConsumerHandle {
         &self.0.cluster
     }
 
-    pub(super) fn api_timeout(&self) -> Duration {
-        self.0.api_timeout
-    }
-
-    pub(super) fn is_read_committed(&self) -> bool {
-        self.0.is_read_committed
+    pub(super) fn isolation_level(&self) -> IsolationLevel {
+        self.0.isolation_level
     }
 
     /// The group, if there is one.

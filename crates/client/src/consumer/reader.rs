@@ -12,7 +12,7 @@ use kavka_member::{PositionEpoch, TopicPartition};
 use kavka_protocol::records::{self, Decompressor};
 
 use super::{
-    ack::Delivery,
+    ack::UnackedRecord,
     chunk::{Chunk, RawBatch},
     inbox::{Claim, Own, SharedInbox},
     record::{Batch, Record, unreadable},
@@ -215,10 +215,10 @@ impl Reader {
     }
 
     /// A record that counts as consumed when it is acknowledged.
-    pub(super) fn poll_delivery(
+    pub(super) fn poll_unacked(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Delivery, Error>>> {
+    ) -> Poll<Option<Result<UnackedRecord, Error>>> {
         self.end_loan();
         self.poll_with(cx, false, Chunk::next_record).map(|next| {
             next.map(|next| {
@@ -227,7 +227,7 @@ impl Reader {
                     let (place, epoch) = at.unwrap_or((usize::MAX, PositionEpoch(0)));
                     let (offset, leader_epoch) = (record.offset(), record.leader_epoch());
                     self.shared.lock().hand_out_for_ack(place, offset, leader_epoch);
-                    Delivery::new(Arc::clone(&self.shared), place, epoch, record)
+                    UnackedRecord::new(Arc::clone(&self.shared), place, epoch, record)
                 })
             })
         })

@@ -243,8 +243,8 @@ async fn acknowledged_out_of_order_only_a_finished_prefix_is_committed() {
     let mut consumer = context.subscribed().await;
     let mut ackers = Vec::new();
     for _ in 0..5 {
-        let delivery = within(consumer.next_delivery()).await.unwrap().unwrap();
-        let (_, acker) = delivery.into_parts();
+        let unacked = within(consumer.next_unacked()).await.unwrap().unwrap();
+        let (_, acker) = unacked.into_parts();
         ackers.push(Some(acker));
     }
     let handle = consumer.handle();
