@@ -67,6 +67,7 @@ mod fetcher;
 mod handle;
 mod inbox;
 mod lookup;
+mod process;
 mod reader;
 mod record;
 mod requests;
@@ -94,6 +95,7 @@ pub use self::{
     commit::{CommitError, CommitOutcome, Offsets, PendingCommit},
     events::{RebalanceEvent, RebalanceEvents, Revoking},
     handle::{ConsumerHandle, SeekTo},
+    process::{DeadLetter, Ordering, Processed, Processor, Retry, Stopper},
     record::{Batch, BatchRecords, Header, Record},
     stream::PartitionStream,
 };
@@ -210,8 +212,8 @@ impl Consumer {
         Ok(PartitionStream { partition: partition.clone(), reader })
     }
 
-    /// What happens to the partitions of this consumer, from here on. Take it before subscribing. A later call takes the events from
-    /// an earlier one.
+    /// What happens to the partitions of this consumer, from here on. Take it before subscribing. May be called several times;
+    /// a rebalance waits for all.
     pub fn events(&self) -> RebalanceEvents {
         let (sender, events) = mpsc::unbounded_channel();
         // A consumer that is closed has no more events: the stream ends at once.
@@ -247,6 +249,21 @@ impl Consumer {
     pub async fn unsubscribe(&mut self) -> Result<(), Error> {
         self.reader.release();
         self.handle.unsubscribe().await
+    }
+
+    /// Works on records with many handlers at once, as far as `ordering` allows, and commits what is finished; see [`Processor`].
+    ///
+    /// # Panics
+    /// `concurrency` is 0.
+    pub fn process(self, ordering: Ordering, concurrency: usize) -> Processor {
+        Processor::new(self, ordering, concurrency)
+    }
+
+    /// The application is there, though it asks for nothing now.
+    fn touch(&self) {
+        if self.handle.shared().lock().note_poll() {
+            self.handle.shared().driver.notify_one();
+        }
     }
 
     /// Partitions of which records are not acknowledged yet.

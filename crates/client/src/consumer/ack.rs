@@ -13,6 +13,8 @@ pub(super) struct Outstanding {
     offsets: BTreeMap<i64, i32>,
     /// One after the last record that was handed out or skipped, and its leader epoch; `None` while nothing was handed out.
     reached: Option<(i64, i32)>,
+    /// The first record that nobody can acknowledge any more, and the leader epoch before it.
+    given_up: Option<(i64, i32)>,
 }
 
 impl Outstanding {
@@ -35,17 +37,26 @@ impl Outstanding {
         self.offsets.remove(&offset).is_some()
     }
 
+    /// Nobody will acknowledge it.
+    pub(super) fn give_up(&mut self, offset: i64) {
+        if let Some(before) = self.offsets.remove(&offset) {
+            let known = self.given_up.get_or_insert((offset, before));
+            *known = (*known).min((offset, before));
+        }
+    }
+
     /// One after the last record of the finished prefix.
     pub(super) fn finished(&self) -> Option<(i64, i32)> {
         let reached = self.reached?;
-        Some(self.offsets.first_key_value().map_or(reached, |(offset, epoch)| (*offset, *epoch)))
+        let waiting = self.offsets.first_key_value().map(|(offset, epoch)| (*offset, *epoch));
+        Some([waiting, self.given_up].into_iter().flatten().min().unwrap_or(reached))
     }
 }
 
 /// A record that counts as consumed only when it is acknowledged, and all before it in its partition are.
 ///
 /// What is dropped without [`UnackedRecord::ack`] is never acknowledged: the partition's commits stay in front of it until the partition
-/// is revoked or the consumer is closed, and who reads it next begins there.
+/// is revoked, sought in, or the consumer is closed, and who reads it next begins there. A rebalance does not wait for it.
 #[derive(Debug)]
 #[must_use = "a record that is never acknowledged holds up the commits of its partition"]
 pub struct UnackedRecord {
@@ -61,6 +72,7 @@ pub struct Acker {
     place: usize,
     epoch: PositionEpoch,
     offset: i64,
+    is_done: bool,
 }
 
 impl UnackedRecord {
@@ -71,7 +83,7 @@ impl UnackedRecord {
         record: Record,
     ) -> Self {
         let offset = record.offset();
-        Self { record, acker: Acker { shared, place, epoch, offset } }
+        Self { record, acker: Acker { shared, place, epoch, offset, is_done: false } }
     }
 
     /// The record.
@@ -93,10 +105,23 @@ impl UnackedRecord {
 
 impl Acker {
     /// As [`UnackedRecord::ack`].
-    pub fn ack(self) -> bool {
-        let counts = self.shared.lock().acknowledge(self.place, self.epoch, self.offset);
-        self.shared.driver.notify_one();
-        counts
+    pub fn ack(mut self) -> bool {
+        self.is_done = true;
+        let acknowledged = self.shared.lock().acknowledge(self.place, self.epoch, self.offset);
+        if acknowledged.wakes {
+            self.shared.driver.notify_one();
+        }
+        acknowledged.counts
+    }
+}
+
+impl Drop for Acker {
+    fn drop(&mut self) {
+        if !self.is_done
+            && self.shared.lock().give_up_ack(self.place, self.epoch, self.offset)
+        {
+            self.shared.driver.notify_one();
+        }
     }
 }
 
@@ -120,6 +145,17 @@ mod tests {
         assert_eq!(outstanding.finished(), Some((8, 2)));
         outstanding.reach((10, 3));
         assert_eq!(outstanding.finished(), Some((10, 3)));
+        assert!(outstanding.is_empty());
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_waited_for_and_holds_up_the_prefix() {
+        let mut outstanding = Outstanding::default();
+        (0..4).for_each(|offset| outstanding.hand_out(offset, 1));
+        outstanding.give_up(2);
+        outstanding.give_up(1);
+        assert!(outstanding.acknowledge(0) && outstanding.acknowledge(3));
+        assert_eq!(outstanding.finished(), Some((1, 1)));
         assert!(outstanding.is_empty());
     }
 }

@@ -111,7 +111,7 @@ pub(super) struct Driver {
     /// The revocation that waits for the application.
     drain: Option<DrainId>,
     guards: Vec<DrainId>,
-    events: Option<mpsc::UnboundedSender<RebalanceEvent>>,
+    events: Vec<mpsc::UnboundedSender<RebalanceEvent>>,
     closing: Vec<Reply<()>>,
     is_closing: bool,
     closed: Option<Result<(), Error>>,
@@ -163,7 +163,7 @@ pub(super) fn spawn(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
         positions: Vec::new(),
         drain: None,
         guards: Vec::new(),
-        events: None,
+        events: Vec::new(),
         closing: Vec::new(),
         is_closing: false,
         closed: None,
@@ -351,7 +351,11 @@ impl Driver {
                     }
                 }
                 self.tell_assignors(generation, &owned, user_data.as_ref());
-                self.tell(RebalanceEvent::Assigned { added, owned, generation });
+                self.tell(|| RebalanceEvent::Assigned {
+                    added: added.clone(),
+                    owned: owned.clone(),
+                    generation,
+                });
             }
             Event::Revoking { drain, partitions, deadline, cause } => {
                 {
@@ -359,28 +363,34 @@ impl Driver {
                     partitions.iter().for_each(|partition| inbox.hold(partition));
                 }
                 self.drain = Some(drain);
-                if self.events.is_some() {
-                    self.guards.push(drain);
-                    let guard = DrainGuard { drain, commands: self.handle.commands().clone() };
+                let deadline = self.at(deadline);
+                let (handle, guards) = (self.handle.clone(), &mut self.guards);
+                self.events.retain(|events| {
+                    let guard = DrainGuard { drain, commands: handle.commands().clone() };
                     let revoking = Revoking {
-                        partitions,
-                        deadline: self.at(deadline),
-                        cause,
-                        handle: self.handle.clone(),
+                        partitions: partitions.clone(),
+                        deadline,
+                        cause: cause.clone(),
+                        handle: handle.clone(),
                         guard,
                     };
-                    self.tell(RebalanceEvent::Revoking(revoking));
-                }
+                    // One that nobody reads is dropped with its guard, whose message names it once more.
+                    guards.push(drain);
+                    events.send(RebalanceEvent::Revoking(revoking)).is_ok()
+                });
             }
             Event::Revoked { partitions } => {
                 self.take_away(&partitions);
-                self.tell(RebalanceEvent::Revoked(partitions));
+                self.tell(|| RebalanceEvent::Revoked(partitions.clone()));
             }
             Event::Lost { partitions, cause } => {
                 self.is_overdue |= cause == Cause::PollOverdue;
                 tracing::warn!(%cause, partitions = partitions.len(), "partitions were lost");
                 self.take_away(&partitions);
-                self.tell(RebalanceEvent::Lost { partitions, cause });
+                self.tell(|| RebalanceEvent::Lost {
+                    partitions: partitions.clone(),
+                    cause: cause.clone(),
+                });
             }
             Event::CommitCompleted { commit, committed, failed } => {
                 let outcome = CommitError::outcome(committed, failed);
@@ -437,12 +447,8 @@ impl Driver {
         }
     }
 
-    fn tell(&mut self, event: RebalanceEvent) {
-        if let Some(events) = &self.events
-            && events.send(event).is_err()
-        {
-            self.events = None;
-        }
+    fn tell(&mut self, event: impl Fn() -> RebalanceEvent) {
+        self.events.retain(|events| events.send(event()).is_ok());
     }
 
     fn answer_positions(&mut self) {
@@ -628,6 +634,7 @@ impl Driver {
     // ---- calls ----
 
     fn on_command(&mut self, command: Command) {
+        self.tell_consumed();
         match command {
             Command::Subscribe(topics, reply) => {
                 let refusal = self.step(Input::Subscribe(topics.clone()));
@@ -690,8 +697,12 @@ impl Driver {
             Command::EnforceRebalance(reason) => {
                 drop(self.step(Input::EnforceRebalance { reason }))
             }
-            Command::Events(events) => self.events = Some(events),
-            Command::Drained(drain) => self.guards.retain(|guard| *guard != drain),
+            Command::Events(events) => self.events.push(events),
+            Command::Drained(drain) => {
+                if let Some(at) = self.guards.iter().position(|guard| *guard == drain) {
+                    self.guards.swap_remove(at);
+                }
+            }
             Command::Close { timeout, leave, reply } => {
                 self.closing.extend(reply);
                 if !std::mem::replace(&mut self.is_closing, true) {

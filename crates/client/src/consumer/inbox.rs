@@ -87,6 +87,15 @@ pub(super) struct Own {
     serial: u64,
 }
 
+/// What an acknowledgement came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acknowledged {
+    /// The record is still this consumer's.
+    pub(super) counts: bool,
+    /// The driver waits for it.
+    pub(super) wakes: bool,
+}
+
 /// What a reader may do with a chunk it has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claim {
@@ -473,14 +482,31 @@ impl Inbox {
         }
     }
 
-    /// A record was acknowledged. Returns whether that was still of use.
-    pub(super) fn acknowledge(&mut self, place: usize, epoch: PositionEpoch, offset: i64) -> bool {
-        let Some(slot) = self.slots.get_mut(place).and_then(Option::as_mut) else { return false };
-        if slot.epoch != Some(epoch) || !slot.outstanding.acknowledge(offset) {
-            return false;
+    /// A record was acknowledged.
+    pub(super) fn acknowledge(
+        &mut self,
+        place: usize,
+        epoch: PositionEpoch,
+        offset: i64,
+    ) -> Acknowledged {
+        let slot = self.slots.get_mut(place).and_then(Option::as_mut);
+        let Some(slot) = slot.filter(|slot| slot.epoch == Some(epoch)) else {
+            return Acknowledged { counts: false, wakes: false };
+        };
+        let counts = slot.outstanding.acknowledge(offset);
+        let wakes = slot.is_held && slot.outstanding.is_empty();
+        if counts {
+            self.note_acknowledged(place);
         }
-        self.note_acknowledged(place);
-        true
+        Acknowledged { counts, wakes }
+    }
+
+    /// A record will not be acknowledged. Returns whether the driver has to be woken.
+    pub(super) fn give_up_ack(&mut self, place: usize, epoch: PositionEpoch, offset: i64) -> bool {
+        let slot = self.slots.get_mut(place).and_then(Option::as_mut);
+        let Some(slot) = slot.filter(|slot| slot.epoch == Some(epoch)) else { return false };
+        slot.outstanding.give_up(offset);
+        slot.is_held && slot.outstanding.is_empty()
     }
 
     fn note_acknowledged(&mut self, place: usize) {

@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod context;
+mod faults;
 mod groups;
+mod processing;
 mod reading;

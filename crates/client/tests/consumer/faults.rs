@@ -1,0 +1,261 @@
+//! What a broker or a network does wrong costs time, and neither records nor order.
+
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use kavka_client::{Consumer, consumer::Offsets};
+use kavka_testkit::{ApiKey, ErrorCode, GroupCondition};
+
+use crate::context::*;
+
+/// Everything is read once and in order, though the first answers are errors.
+async fn read_through(faults: impl Fn(&Context)) {
+    let context = Context::new(2).await;
+    for partition in 0..2 {
+        context.produce(partition, &numbered(partition, 0, 30), 4).await;
+    }
+    faults(&context);
+    let mut consumer = context.subscribed().await;
+    let values = take(&mut consumer, 60).await;
+    for partition in 0..2 {
+        let prefix = format!("p{partition}-");
+        let of: Vec<String> = values.iter().filter(|v| v.starts_with(&prefix)).cloned().collect();
+        assert_eq!(of, numbered(partition, 0, 30));
+    }
+    within(consumer.commit()).await.unwrap();
+    assert_eq!(committed(&context).await, [(0, 30), (1, 30)].into());
+    closed(consumer).await.unwrap();
+}
+
+#[tokio::test]
+async fn errors_of_the_coordinator_pass() {
+    let faults = [
+        (ApiKey::FindCoordinator, ErrorCode::CoordinatorNotAvailable),
+        (ApiKey::JoinGroup, ErrorCode::CoordinatorLoadInProgress),
+        (ApiKey::JoinGroup, ErrorCode::NotCoordinator),
+        (ApiKey::JoinGroup, ErrorCode::UnknownMemberId),
+        (ApiKey::SyncGroup, ErrorCode::RebalanceInProgress),
+        (ApiKey::SyncGroup, ErrorCode::IllegalGeneration),
+        (ApiKey::OffsetFetch, ErrorCode::CoordinatorLoadInProgress),
+        (ApiKey::OffsetFetch, ErrorCode::NotCoordinator),
+        (ApiKey::OffsetCommit, ErrorCode::CoordinatorLoadInProgress),
+        (ApiKey::OffsetCommit, ErrorCode::NotCoordinator),
+        (ApiKey::OffsetCommit, ErrorCode::RebalanceInProgress),
+        (ApiKey::Heartbeat, ErrorCode::NotCoordinator),
+    ];
+    for (api, code) in faults {
+        println!("{api}: {}", code.name());
+        read_through(|context| {
+            context.broker.on(api).first(2).fail(code);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn errors_of_leaders_pass() {
+    let faults = [
+        (ApiKey::Metadata, ErrorCode::LeaderNotAvailable),
+        (ApiKey::ListOffsets, ErrorCode::NotLeaderOrFollower),
+        (ApiKey::ListOffsets, ErrorCode::FencedLeaderEpoch),
+        (ApiKey::Fetch, ErrorCode::NotLeaderOrFollower),
+        (ApiKey::Fetch, ErrorCode::UnknownTopicOrPartition),
+        (ApiKey::Fetch, ErrorCode::OffsetNotAvailable),
+        (ApiKey::Fetch, ErrorCode::FetchSessionIdNotFound),
+        (ApiKey::Fetch, ErrorCode::InvalidFetchSessionEpoch),
+    ];
+    for (api, code) in faults {
+        println!("{api}: {}", code.name());
+        read_through(|context| {
+            context.broker.on(api).first(2).fail(code);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn lost_answers_and_closed_connections_pass() {
+    let apis = [
+        ApiKey::FindCoordinator,
+        ApiKey::JoinGroup,
+        ApiKey::SyncGroup,
+        ApiKey::OffsetFetch,
+        ApiKey::OffsetCommit,
+        ApiKey::ListOffsets,
+        ApiKey::Fetch,
+        ApiKey::Metadata,
+    ];
+    for api in apis {
+        println!("{api}");
+        read_through(|context| {
+            context.broker.on(api).nth(1).close();
+            context.broker.on(api).nth(2).close_unanswered();
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_was_removed_comes_back_and_repeats_only_what_was_not_committed() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 30), 30).await;
+    let mut consumer = context.subscribed().await;
+    take(&mut consumer, 10).await;
+    within(consumer.commit()).await.unwrap();
+    take(&mut consumer, 3).await;
+    context.broker.on(ApiKey::Heartbeat).first(1).fail(ErrorCode::UnknownMemberId);
+    let values = take_all(&mut consumer, &numbered(0, 13, 30)).await;
+    let again: Vec<String> = values.iter().filter(|v| numbered(0, 0, 10).contains(v)).cloned().collect();
+    assert!(again.is_empty(), "{again:?}");
+}
+
+#[tokio::test]
+async fn an_instance_that_is_fenced_says_so_and_ends() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 3), 30).await;
+    let make = async || {
+        let consumer = context.builder().group_instance_id("i").build().unwrap();
+        consumer.subscribe([TOPIC]).await.unwrap();
+        consumer
+    };
+    let mut first = make().await;
+    take(&mut first, 3).await;
+    let _second = make().await;
+    let error = within(first.next()).await.unwrap().unwrap_err();
+    assert!(error.is_fatal(), "{error}");
+    assert!(within(first.next()).await.is_none(), "an error is told once");
+    let commit = within(first.commit_offsets(Offsets::new().with(tp(0), 1))).await;
+    assert!(commit.is_err());
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_not_asked_for_records_loses_its_partitions_and_comes_back() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 10), 30).await;
+    let builder = context.builder().max_poll_interval(Duration::from_millis(600));
+    let mut consumer = builder.build().unwrap();
+    consumer.subscribe([TOPIC]).await.unwrap();
+    take(&mut consumer, 3).await;
+    within(consumer.commit()).await.unwrap();
+    let empty = GroupCondition::empty();
+    context.broker.wait_for_group(GROUP, empty, PATIENCE).await.unwrap();
+    assert_eq!(take(&mut consumer, 7).await, numbered(0, 3, 10));
+    // Waiting for records is asking for them.
+    assert_quiet(&mut consumer, Duration::from_millis(1500)).await;
+    assert_eq!(context.broker.group(GROUP).await.unwrap().members.len(), 1);
+}
+
+/// Pseudorandom numbers from a seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// Polls a future so many times, as it is woken, then drops it.
+async fn dropped_after<F: Future>(polls: u64, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    let limited = poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(cx).map(Some)
+    });
+    // Some are never woken again.
+    tokio::time::timeout(Duration::from_millis(20), limited).await.ok().flatten()
+}
+
+async fn cancelled_at_random(seed: u64) {
+    let context = Context::new(2).await;
+    for partition in 0..2 {
+        context.produce(partition, &numbered(partition, 0, 200), 7).await;
+    }
+    let mut random = Random(seed);
+    let mut next_offsets: BTreeMap<i32, i64> = [(0, 0), (1, 0)].into();
+    // Each consumer is dropped after some calls; the next one goes on where it had committed.
+    for _ in 0..6 {
+        let builder = context.builder().auto_commit_interval(Duration::from_millis(3));
+        let mut consumer = builder.build().unwrap();
+        dropped_after(1 + random.below(3), consumer.subscribe([TOPIC])).await;
+        let mut begun = BTreeMap::new();
+        for _ in 0..120 {
+            let polls = random.below(4);
+            match random.below(8) {
+                0..4 => {
+                    if let Some(Some(Ok(record))) = dropped_after(polls, consumer.next()).await {
+                        note(&mut begun, &mut next_offsets, record.partition(), record.offset());
+                    }
+                }
+                4 | 5 => {
+                    if let Some(Some(Ok(batch))) = dropped_after(polls, consumer.next_batch()).await {
+                        for record in &batch {
+                            let (partition, offset) = (batch.partition(), record.unwrap().offset);
+                            note(&mut begun, &mut next_offsets, partition, offset);
+                        }
+                    }
+                }
+                6 => drop(dropped_after(polls, consumer.commit()).await),
+                _ => tokio::time::sleep(Duration::from_micros(random.below(3000))).await,
+            }
+        }
+        dropped_after(random.below(4), consumer.close()).await;
+        let empty = GroupCondition::empty();
+        context.broker.wait_for_group(GROUP, empty, PATIENCE).await.unwrap();
+        for (partition, offset) in committed(&context).await {
+            assert!(offset <= next_offsets[&partition], "seed {seed}: a commit past what was seen");
+        }
+    }
+    let mut consumer = context.subscribed().await;
+    let mut begun = BTreeMap::new();
+    while next_offsets.values().sum::<i64>() < 400 {
+        let record = next(&mut consumer).await;
+        note(&mut begun, &mut next_offsets, record.partition(), record.offset());
+    }
+}
+
+/// Nothing is skipped: a consumer begins at most where the last one was, and goes on one by one.
+fn note(
+    begun: &mut BTreeMap<i32, i64>,
+    next_offsets: &mut BTreeMap<i32, i64>,
+    partition: i32,
+    offset: i64,
+) {
+    let seen = next_offsets.get_mut(&partition).unwrap();
+    match begun.insert(partition, offset) {
+        Some(before) => assert_eq!(offset, before + 1, "one after the other"),
+        None => assert!(offset <= *seen, "{offset} after {seen}: some were skipped"),
+    }
+    *seen = (*seen).max(offset + 1);
+}
+
+#[tokio::test]
+async fn calls_that_are_dropped_at_any_poll_lose_nothing() {
+    for seed in 1..=5 {
+        cancelled_at_random(seed * 0x9e37_79b9).await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_when_the_consumer_is_built() {
+    let servers = "localhost:1";
+    let build = |properties: &[(&str, &str)]| {
+        let builder = Consumer::builder().bootstrap_servers(servers);
+        builder.properties(properties.iter().copied()).build().unwrap_err().to_string()
+    };
+    assert!(build(&[("fetch.mim.bytes", "1")]).contains("did you mean fetch.min.bytes?"));
+    assert!(build(&[("group.id", "")]).contains("group.id is empty"));
+    assert!(build(&[("group.protocol", "consumer")]).contains("KIP-848"));
+    assert!(build(&[("group.id", "g"), ("heartbeat.interval.ms", "45000")]).contains("heartbeat"));
+}

@@ -1,0 +1,175 @@
+//! Many handlers at once: order, retries, dead letters, stopping.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kavka_client::{
+    Producer,
+    consumer::{DeadLetter, Ordering, Record, Retry},
+};
+
+use crate::context::*;
+
+type Seen = Arc<Mutex<Vec<String>>>;
+
+fn pause(record: &Record) -> Duration {
+    Duration::from_micros(u64::from(record.value().unwrap().iter().map(|b| u32::from(*b)).sum::<u32>() * 7919 % 3000))
+}
+
+#[tokio::test]
+async fn keys_are_worked_on_in_order_and_everything_is_committed_at_the_end() {
+    let context = Context::new(2).await;
+    let producer =
+        Producer::builder().bootstrap_servers(&context.broker.bootstrap_servers()).build().unwrap();
+    for number in 0..400 {
+        let (key, value) = (format!("k{}", number % 10), format!("{number:04}"));
+        let record = kavka_client::ProducerRecord::to(TOPIC).key(&key).value(&value);
+        drop(producer.send(record).await.unwrap());
+    }
+    producer.flush().await;
+    let seen: Arc<Mutex<BTreeMap<String, Vec<String>>>> = Arc::default();
+    let consumer = context.subscribed().await;
+    let processor = consumer.process(Ordering::Key, 16);
+    let stopper = processor.stopper();
+    let noted = Arc::clone(&seen);
+    let handler = move |record: Record| {
+        let (seen, stopper) = (Arc::clone(&noted), stopper.clone());
+        async move {
+            tokio::time::sleep(pause(&record)).await;
+            let mut seen = seen.lock().unwrap();
+            let key = String::from_utf8(record.key().unwrap().to_vec()).unwrap();
+            seen.entry(key).or_default().push(value(&record));
+            if seen.values().map(Vec::len).sum::<usize>() == 400 {
+                stopper.stop();
+            }
+            Ok::<(), String>(())
+        }
+    };
+    let processed = within(processor.run(handler)).await.unwrap();
+    assert_eq!(processed.succeeded, 400);
+    let seen = seen.lock().unwrap();
+    for values in seen.values() {
+        assert_eq!(values.len(), 40);
+        assert!(values.is_sorted(), "{values:?}");
+    }
+    let ends = context.broker.end_offsets(TOPIC).unwrap();
+    let ends: BTreeMap<i32, i64> = (0..).zip(ends).collect();
+    assert_eq!(committed(&context).await, ends);
+}
+
+#[tokio::test]
+async fn what_fails_for_the_last_time_becomes_a_dead_letter_that_says_where_it_is_from() {
+    let context = Context::new(1).await;
+    context.broker.create_topic("dead", 1).await.unwrap();
+    context.produce(0, &numbered(0, 0, 10), 3).await;
+    let producer =
+        Producer::builder().bootstrap_servers(&context.broker.bootstrap_servers()).build().unwrap();
+    let processor = context
+        .subscribed()
+        .await
+        .process(Ordering::Partition, 4)
+        .retry(Retry::attempts(3).backoff(Duration::from_millis(1), Duration::from_millis(5)))
+        .dead_letter(DeadLetter::to(producer, "dead"));
+    let stopper = processor.stopper();
+    let handler = move |record: Record| {
+        let stopper = stopper.clone();
+        async move {
+            match value(&record).as_str() {
+                "p0-4" => return Err("it is the fourth"),
+                "p0-9" => stopper.stop(),
+                _ => {}
+            }
+            Ok(())
+        }
+    };
+    let processed = within(processor.run(handler)).await.unwrap();
+    assert_eq!((processed.succeeded, processed.dead_letters, processed.retries), (9, 1, 2));
+    assert_eq!(committed(&context).await, [(0, 10)].into());
+
+    let mut reader = context.builder().build().unwrap();
+    reader.assign([kavka_client::TopicPartition::new("dead", 0)]).await.unwrap();
+    let letter = next(&mut reader).await;
+    assert_eq!(value(&letter), "p0-4");
+    let note = |name: &str| {
+        let note = letter.header(&format!("__kavka.errors.{name}")).unwrap();
+        String::from_utf8(note.to_vec()).unwrap()
+    };
+    assert_eq!(note("topic"), TOPIC);
+    assert_eq!((note("partition"), note("offset")), ("0".into(), "4".into()));
+    assert_eq!((note("consumer.group"), note("attempts")), (GROUP.into(), "3".into()));
+    assert_eq!(note("message"), "it is the fourth");
+}
+
+#[tokio::test]
+async fn without_a_dead_letter_topic_it_stops_in_front_of_the_record() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 10), 3).await;
+    let processor = context.subscribed().await.process(Ordering::Partition, 4).retry(Retry::never());
+    let handler = async move |record: Record| match value(&record).as_str() {
+        "p0-4" => panic!("on purpose"),
+        _ => Ok::<(), String>(()),
+    };
+    let handler = Arc::new(handler);
+    let error = within(processor.run(move |record| {
+        let handler = Arc::clone(&handler);
+        async move { handler(record).await }
+    }))
+    .await
+    .unwrap_err();
+    assert!(error.to_string().contains("offset 4: the handler panicked"), "{error}");
+    assert_eq!(committed(&context).await, [(0, 4)].into());
+}
+
+#[tokio::test]
+async fn two_processors_lose_nothing_while_partitions_move_between_them() {
+    let context = Arc::new(Context::new(4).await);
+    for partition in 0..4 {
+        context.produce(partition, &numbered(partition, 0, 300), 10).await;
+    }
+    let seen: Seen = Arc::default();
+    let start = async |assignor: &str| {
+        let consumer = context.builder().assignors(&[assignor]).enable_auto_commit(false).build().unwrap();
+        consumer.subscribe([TOPIC]).await.unwrap();
+        let processor = consumer.process(Ordering::Unordered, 8);
+        let stopper = processor.stopper();
+        let seen = Arc::clone(&seen);
+        let running = tokio::spawn(processor.run(move |record: Record| {
+            let seen = Arc::clone(&seen);
+            async move {
+                tokio::time::sleep(pause(&record)).await;
+                seen.lock().unwrap().push(value(&record));
+                Ok::<(), String>(())
+            }
+        }));
+        (stopper, running)
+    };
+    let (stop_first, first) = start("cooperative-sticky").await;
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    let (stop_second, second) = start("cooperative-sticky").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    stop_first.stop();
+    within(first).await.unwrap().unwrap();
+    let wanted: Vec<String> = (0..4).flat_map(|p| numbered(p, 0, 300)).collect();
+    within(async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let seen = seen.lock().unwrap();
+            if wanted.iter().all(|value| seen.contains(value)) {
+                return;
+            }
+        }
+    })
+    .await;
+    stop_second.stop();
+    within(second).await.unwrap().unwrap();
+    let mut values = seen.lock().unwrap().clone();
+    values.sort();
+    let before = values.len();
+    values.dedup();
+    assert_eq!(values.len(), 1200);
+    assert_eq!(before, 1200, "what was finished is committed before partitions go");
+    assert_eq!(committed(&context).await, (0..4).map(|p| (p, 300)).collect());
+}
