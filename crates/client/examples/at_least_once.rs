@@ -25,7 +25,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         let Some(record) = record else { break };
         let record = record?;
-        println!("{}-{}: {} bytes", record.partition(), record.offset(), record.value().map_or(0, |v| v.len()));
+        println!(
+            "{}-{}: {} bytes",
+            record.partition(),
+            record.offset(),
+            record.value().map_or(0, |v| v.len())
+        );
         done += 1;
         if done.is_multiple_of(1000) {
             // A later commit makes up for one that fails.

@@ -117,9 +117,7 @@ impl Acker {
 
 impl Drop for Acker {
     fn drop(&mut self) {
-        if !self.is_done
-            && self.shared.lock().give_up_ack(self.place, self.epoch, self.offset)
-        {
+        if !self.is_done && self.shared.lock().give_up_ack(self.place, self.epoch, self.offset) {
             self.shared.driver.notify_one();
         }
     }

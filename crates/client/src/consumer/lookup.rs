@@ -89,8 +89,9 @@ impl ConsumerHandle {
     pub async fn partitions_for(&self, topic: &str) -> Result<BTreeSet<TopicPartition>, Error> {
         let admin = Admin::over(self.cluster().clone());
         let mut answer = admin.describe_topics([topic]).await;
-        let missing =
-            || Error::new(ErrorKind::Protocol, format!("no broker said what partitions {topic} has"));
+        let missing = || {
+            Error::new(ErrorKind::Protocol, format!("no broker said what partitions {topic} has"))
+        };
         let described = answer.remove(topic).ok_or_else(missing)??;
         let numbers = described.partitions.iter().map(|found| found.partition);
         Ok(numbers.map(|number| TopicPartition::new(topic, number)).collect())

@@ -357,7 +357,8 @@ where
         while self.running.len() < self.concurrency
             && let Some(job) = self.ready.pop_front()
         {
-            let (handler, record, retry) = (Arc::clone(&self.handler), job.record.clone(), self.retry);
+            let (handler, record, retry) =
+                (Arc::clone(&self.handler), job.record.clone(), self.retry);
             let stopper = self.stopper.clone();
             let task = self.tasks.spawn(async move {
                 Finished::Handled(attempt(handler.as_ref(), &record, retry, &stopper).await)
@@ -485,7 +486,8 @@ where
             waiting.retain(|job| !is_gone(job));
             dropped += before - waiting.len();
         }
-        let (gone, kept) = std::mem::take(&mut self.ready).into_iter().partition::<VecDeque<_>, _>(is_gone);
+        let (gone, kept) =
+            std::mem::take(&mut self.ready).into_iter().partition::<VecDeque<_>, _>(is_gone);
         self.ready = kept;
         dropped += gone.len();
         for job in gone {

@@ -16,7 +16,9 @@ use crate::context::*;
 type Seen = Arc<Mutex<Vec<String>>>;
 
 fn pause(record: &Record) -> Duration {
-    Duration::from_micros(u64::from(record.value().unwrap().iter().map(|b| u32::from(*b)).sum::<u32>() * 7919 % 3000))
+    Duration::from_micros(u64::from(
+        record.value().unwrap().iter().map(|b| u32::from(*b)).sum::<u32>() * 7919 % 3000,
+    ))
 }
 
 #[tokio::test]
@@ -50,7 +52,7 @@ async fn keys_are_worked_on_in_order_and_everything_is_committed_at_the_end() {
     };
     let processed = within(processor.run(handler)).await.unwrap();
     assert_eq!(processed.succeeded, 400);
-    let seen = seen.lock().unwrap();
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
     for values in seen.values() {
         assert_eq!(values.len(), 40);
         assert!(values.is_sorted(), "{values:?}");
@@ -107,7 +109,8 @@ async fn what_fails_for_the_last_time_becomes_a_dead_letter_that_says_where_it_i
 async fn without_a_dead_letter_topic_it_stops_in_front_of_the_record() {
     let context = Context::new(1).await;
     context.produce(0, &numbered(0, 0, 10), 3).await;
-    let processor = context.subscribed().await.process(Ordering::Partition, 4).retry(Retry::never());
+    let processor =
+        context.subscribed().await.process(Ordering::Partition, 4).retry(Retry::never());
     let handler = async move |record: Record| match value(&record).as_str() {
         "p0-4" => panic!("on purpose"),
         _ => Ok::<(), String>(()),
@@ -131,7 +134,8 @@ async fn two_processors_lose_nothing_while_partitions_move_between_them() {
     }
     let seen: Seen = Arc::default();
     let start = async |assignor: &str| {
-        let consumer = context.builder().assignors(&[assignor]).enable_auto_commit(false).build().unwrap();
+        let consumer =
+            context.builder().assignors(&[assignor]).enable_auto_commit(false).build().unwrap();
         consumer.subscribe([TOPIC]).await.unwrap();
         let processor = consumer.process(Ordering::Unordered, 8);
         let stopper = processor.stopper();

@@ -116,6 +116,10 @@ impl Commits {
     ) {
         // The final one says more than one that waits.
         self.queue.retain(|pending| pending.who != Who::Interval || pending.under_way.is_some());
+        for pending in &mut self.queue {
+            // While a rebalance is prepared the coordinator takes commits; afterwards these partitions may be another member's.
+            pending.not_in_generation = None;
+        }
         let offsets = positions.uncommitted(Some(partitions));
         self.push(positions, Who::Final, deadline, offsets);
     }
@@ -138,12 +142,13 @@ impl Commits {
         }
     }
 
-    /// Whether something waits, or is under way, that the present generation can commit of these partitions.
+    /// Whether something waits, or is under way, that the present generation can commit of these partitions. What stands behind a
+    /// commit of a later generation is not: commits are sent in order.
     pub(crate) fn touches(&self, partitions: &BTreeSet<TopicPartition>) -> bool {
-        self.queue.iter().any(|pending| {
-            pending.not_in_generation.is_none()
-                && pending.left.keys().any(|partition| partitions.contains(partition))
-        })
+        self.queue
+            .iter()
+            .take_while(|pending| pending.not_in_generation.is_none())
+            .any(|pending| pending.left.keys().any(|partition| partitions.contains(partition)))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

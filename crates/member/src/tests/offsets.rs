@@ -284,6 +284,19 @@ fn auto_commit_before_a_revocation_is_waited_for_within_bounds() {
 }
 
 #[test]
+fn commit_refused_in_a_rebalance_does_not_hold_up_the_revocation_behind_it() {
+    let mut ctx = Context::with(auto_commit());
+    ctx.stable(1, &[0]);
+    ctx.consume(0, 17);
+    ctx.commit_sync(&[(0, 17)]);
+    // The coordinator takes commits while a rebalance is prepared, so it is sent once more; and is refused again.
+    ctx.answer_commit(ErrorCode::RebalanceInProgress);
+    ctx.answer_commit(ErrorCode::RebalanceInProgress);
+    assert_eq!(ctx.revoked(), [tp(0)]);
+    assert!(ctx.has(RequestKind::Join));
+}
+
+#[test]
 fn consumer_that_assigns_itself_commits_without_a_membership() {
     let mut ctx = Context::with(auto_commit());
     ctx.step(Input::AssignSelf([tp(0)].into()));
