@@ -532,12 +532,14 @@ fn fail_any_call(class: AppendClass) {
         run_with(class, |fs| fs.short_write(call), &format!("short write {call}"));
     }
     for call in 0..reads {
-        for (kind, sticky) in [(ErrorKind::Other, false), (ErrorKind::Other, true)] {
+        let kinds =
+            [(ErrorKind::Other, false), (ErrorKind::Other, true), (ErrorKind::Interrupted, false)];
+        for (kind, sticky) in kinds {
             let plan = FailPlan { call, sticky, kind };
             run_with(class, |fs| fs.fail_read(Some(plan)), &format!("reading: {plan:?}"));
         }
     }
-    println!("failed each of {calls} calls in 6 ways and each of {reads} reads in 2");
+    println!("failed each of {calls} calls in 6 ways and each of {reads} reads in 3");
 }
 
 #[test]
