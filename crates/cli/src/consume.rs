@@ -174,7 +174,11 @@ fn consumer(args: &Args, mut properties: Properties) -> Result<Consumer, Failure
             }
         }
         // A group in a file of properties would commit for whoever uses that group.
-        None => properties.remove("group.id"),
+        None => {
+            properties.remove("group.id");
+            // What is deleted before it could be read is no reason to skip the rest.
+            properties.set_default("auto.offset.reset", "earliest");
+        }
     }
     let mut builder = Consumer::builder();
     for (name, value) in properties.known_to(ConsumerBuilder::knows) {

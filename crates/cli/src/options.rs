@@ -9,6 +9,7 @@ mod profile;
 use std::{
     collections::BTreeMap,
     future::Future,
+    io::IsTerminal,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use kavka_client::{Admin, AdminBuilder};
 
 use crate::{
     failure::Failure,
-    output::{Format, Notes},
+    output::{Format, Notes, wants_colour},
     time,
 };
 
@@ -187,7 +188,11 @@ impl Options {
         if self.verbose > 0 {
             let level =
                 if self.verbose > 1 { tracing::Level::TRACE } else { tracing::Level::DEBUG };
-            tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+            tracing_subscriber::fmt()
+                .with_max_level(level)
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal() && wants_colour())
+                .init();
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

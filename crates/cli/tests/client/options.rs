@@ -108,7 +108,7 @@ async fn quiet_leaves_nothing_but_data_and_errors() {
     let dead = ["topic", "list", "-v", "-b", "127.0.0.1:1", "--timeout", "300ms"];
     let ran = cluster.run(&dead);
     assert_eq!(ran.code, 1);
-    assert!(ran.stderr.contains("DEBUG"), "{ran:?}");
+    assert!(ran.stderr.contains("DEBUG") && !ran.stderr.contains('\u{1b}'), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
