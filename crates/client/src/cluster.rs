@@ -1,7 +1,7 @@
 //! What is known of a cluster, and the way to each of its brokers.
 //!
 //! Owns metadata (one task keeps it fresh), connections (one for each broker and [`Purpose`], made when first needed, made again with
-//! growing pauses when they fail) and the rules of retrying. Does not know groups' states, positions or batches.
+//! growing pauses when they fail). Does not know retries of calls, groups' states, positions or batches.
 //!
 //! Nothing is asked before somebody asks here: making a [`Cluster`] does no I/O. When no known broker answers, the bootstrap
 //! servers are asked again (KIP-899, KIP-1102).
@@ -15,15 +15,11 @@ mod refresh;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use bytestring::ByteString;
-use kavka_protocol::{
-    ErrorCode, Request,
-    messages::{FindCoordinatorRequest, FindCoordinatorResponse, MetadataResponse},
-};
-use tokio::{sync::watch, time::Instant};
+use kavka_protocol::messages::MetadataResponse;
+use tokio::sync::watch;
 
 pub(crate) use self::{
     backoff::{Backoff, random_seed},
@@ -231,103 +227,6 @@ impl Cluster {
         match metadata.controller {
             Some(id) if metadata.nodes.contains_key(&id) => self.node(id, Purpose::Requests).await,
             _ => self.any().await,
-        }
-    }
-
-    /// Asks any broker for a coordinator; one attempt.
-    pub(crate) async fn find_coordinator(
-        &self,
-        kind: CoordinatorOf,
-        key: &ByteString,
-    ) -> Result<Node, Error> {
-        /// From this version on several keys are asked for.
-        const SEVERAL: i16 = 4;
-        let connection = self.any().await?;
-        let version = connection.versions().newest(
-            FindCoordinatorRequest::API_KEY,
-            *<FindCoordinatorRequest as kavka_protocol::Message>::VERSIONS.end(),
-        )?;
-        let (one, several) = if version >= SEVERAL {
-            (ByteString::new(), vec![key.clone()])
-        } else {
-            (key.clone(), Vec::new())
-        };
-        let request = FindCoordinatorRequest {
-            key: one,
-            key_type: match kind {
-                CoordinatorOf::Group => 0,
-                CoordinatorOf::Transaction => 1,
-            },
-            coordinator_keys: several,
-            ..Default::default()
-        };
-        let timeout = self.settings().request_timeout;
-        let answer = connection.send(&request, version)?;
-        let response: FindCoordinatorResponse = answer.wait(timeout).await?;
-        let (code, id, host, port, message) = if version >= SEVERAL {
-            let row = response.coordinators.into_iter().find(|row| row.key == *key);
-            let row = row.ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Protocol,
-                    format!(
-                        "{} was asked for the coordinator of {key} and answered without it",
-                        connection.address()
-                    ),
-                )
-            })?;
-            (row.error_code, row.node_id, row.host, row.port, row.error_message)
-        } else {
-            let r = response;
-            (r.error_code, r.node_id, r.host, r.port, r.error_message)
-        };
-        if code != ErrorCode::None {
-            return Err(Error::broker(code, format_args!("finding the coordinator of {key}"))
-                .with_detail(message.as_deref().map(AsRef::as_ref)));
-        }
-        Node::new(id, host, port, None).ok_or_else(|| {
-            Error::new(ErrorKind::Protocol, format!("the coordinator of {key} is at port {port}"))
-        })
-    }
-
-    /// Tries something again and again, with growing pauses, while it fails in a way that can pass, until `timeout` is over.
-    ///
-    /// Cancel safe as far as `attempt` is.
-    pub(crate) async fn retry<T>(
-        &self,
-        timeout: Duration,
-        mut attempt: impl AsyncFnMut(Duration) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let deadline = Instant::now() + timeout;
-        let mut backoff =
-            Backoff::new(self.settings().retry_backoff, self.settings().retry_backoff_max);
-        let mut last: Option<Error> = None;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let result =
-                tokio::time::timeout(left, attempt(left.min(self.settings().request_timeout)));
-            let error = match result.await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) if !error.is_retriable() => return Err(error),
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    return Err(last.map_or_else(
-                        || {
-                            Error::new(
-                                ErrorKind::TimedOut,
-                                format!("nothing came of it within {timeout:?}"),
-                            )
-                        },
-                        |error| error.while_doing(format_args!("gave up after {timeout:?}")),
-                    ));
-                }
-            };
-            let pause = backoff.next();
-            if Instant::now() + pause >= deadline {
-                return Err(error.while_doing(format_args!("gave up after {timeout:?}")));
-            }
-            tracing::debug!(%error, ?pause, "will try again");
-            last = Some(error);
-            tokio::time::sleep(pause).await;
         }
     }
 }

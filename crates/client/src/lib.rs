@@ -10,9 +10,6 @@
 //!
 //! It needs a tokio runtime with time and I/O enabled. Nothing here blocks a thread, and dropping anything never waits.
 
-// The consumer and the producer use the rest of the cluster.
-#![allow(dead_code)]
-
 pub mod admin;
 mod cluster;
 mod connection;

@@ -1,4 +1,5 @@
-//! What members tell each other through the coordinator: subscriptions and assignments.
+//! What members tell each other through the coordinator: subscriptions and assignments, in the member's own words. Their bytes are those
+//! of [`kavka_assignor::leader`].
 //!
 //! # References
 //! KIP-429 (owned partitions), KIP-792 (generation), KIP-881 (rack).
@@ -6,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kavka_assignor::leader;
 use kavka_protocol::{
-    ByteString, DecodeError, Message, Reader,
+    ByteString, DecodeError, Reader,
     messages::{
         ConsumerProtocolAssignment, ConsumerProtocolSubscription,
         consumer_protocol_assignment::TopicPartition as AssignedTopic,
@@ -19,6 +21,7 @@ use crate::{Assignor, TopicPartition, UserData};
 
 /// The newest version of both messages.
 const VERSION: i16 = 3;
+const ALWAYS_WRITABLE: &str = "names of topics are bounded, and the version is a known one";
 
 /// What a member wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +60,7 @@ impl Subscription {
             generation_id: self.generation,
             rack_id: self.rack.clone(),
         };
-        with_version(&message, VERSION)
+        leader::encode_subscription(&message, VERSION).expect(ALWAYS_WRITABLE)
     }
 
     /// Reads one of any version.
@@ -65,7 +68,7 @@ impl Subscription {
     /// # Errors
     /// The bytes are no subscription.
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
-        let message: ConsumerProtocolSubscription = read(bytes)?;
+        let (message, _) = leader::decode_subscription(bytes)?;
         let owned = message.owned_partitions.into_iter().flat_map(|owned| {
             let topic = owned.topic;
             owned
@@ -98,7 +101,7 @@ impl Assignment {
                 .collect(),
             user_data: self.user_data.clone(),
         };
-        with_version(&message, version)
+        leader::encode_assignment(&message, version).expect(ALWAYS_WRITABLE)
     }
 
     /// Reads one of any version. No bytes at all stand for no partitions: the leader forgot the member.
@@ -106,10 +109,7 @@ impl Assignment {
     /// # Errors
     /// The bytes are no assignment.
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
-        if bytes.is_empty() {
-            return Ok(Self::default());
-        }
-        let message: ConsumerProtocolAssignment = read(bytes)?;
+        let message = leader::decode_assignment(bytes)?;
         let partitions = message.assigned_partitions.into_iter().flat_map(|assigned| {
             let topic = assigned.topic;
             assigned
@@ -161,28 +161,9 @@ fn by_topic(partitions: &BTreeSet<TopicPartition>) -> BTreeMap<ByteString, Vec<i
     topics
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "every value of these messages can be written in their newest version"
-)]
-fn with_version(message: &impl Message, version: i16) -> Bytes {
-    let body = message.to_bytes(version).expect("a message of bounded strings");
-    let mut bytes = BytesMut::with_capacity(2 + body.len());
-    bytes.put_i16(version);
-    bytes.put_slice(&body);
-    bytes.freeze()
-}
-
 /// The version of a message, as far as this codec knows it.
 pub(crate) fn version_of(bytes: &Bytes) -> i16 {
     Reader::new(bytes.clone()).int16("version").unwrap_or(0).clamp(0, VERSION)
-}
-
-/// Versions beyond the newest are read as the newest; what comes behind is left alone.
-fn read<M: Message>(bytes: &Bytes) -> Result<M, DecodeError> {
-    let mut reader = Reader::new(bytes.clone());
-    let version = reader.int16("version")?;
-    M::decode(&mut reader, version.min(VERSION))
 }
 
 #[cfg(test)]

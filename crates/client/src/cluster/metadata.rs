@@ -82,14 +82,6 @@ impl Metadata {
         topic.partitions.get(usize::try_from(partition).ok()?)
     }
 
-    /// The name of the topic with an id.
-    pub(crate) fn topic_name(&self, id: Uuid) -> Option<&ByteString> {
-        self.topics
-            .iter()
-            .find(|(_, topic)| topic.id == id && id != Uuid::ZERO)
-            .map(|(name, _)| name)
-    }
-
     /// What is known after a response. A leader with an older epoch than the known one is not taken: the broker that answered was
     /// behind. A topic that failed for the moment keeps what is known of it. A topic that is not wanted any more is forgotten.
     pub(super) fn updated(&self, response: MetadataResponse, wanted: &Wanted) -> Metadata {

@@ -187,11 +187,6 @@ impl State {
         self.queue.is_empty() && self.returned.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Whether batches wait to be sent.
-    pub(super) fn has_queued(&self) -> bool {
-        !self.queue.is_empty() || !self.returned.is_empty()
-    }
-
     /// Whether there is something to send at `now`; `is_pressed` says that nothing may linger.
     pub(super) fn readiness(
         &self,
