@@ -15,11 +15,12 @@ from lib.paths import ROOT
 
 # What the program asks of both brokers, so that nothing but the requests makes a group go on.
 SETTINGS = {
-    "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "100",
     "group.max.size": "5",
     "auto.create.topics.enable": "false",
 }
+# How long groups wait for members in the scripts that are about it: long beside what a busy machine takes for a request.
+DELAY_MS = 1500
 # One thread for each kind of work: requests take effect in the order in which they were sent.
 APACHE_SETTINGS = {"group.coordinator.append.linger.ms": "0", "num.io.threads": "1", "num.network.threads": "1"}
 
@@ -36,19 +37,26 @@ def program():
 
 def run(binary, report, seed, steps):
     command = program()
-    apache = ApacheKafka("differential-apache", install.peer(), {**SETTINGS, **APACHE_SETTINGS})
-    kavka = Kavka("differential-kavka", binary, SETTINGS)
+    walks = ["--steps", str(steps), *([] if seed is None else ["--seed", str(seed)])]
+    with_pair(binary, 0, lambda pair: report.test("differential: scripts and random walks", lambda: compare(command, pair, walks), timeout=600 + steps // 10))
+    delayed = ["--initial-delay-ms", str(DELAY_MS)]
+    with_pair(binary, DELAY_MS, lambda pair: report.test("differential: groups that wait for members", lambda: compare(command, pair, delayed), timeout=300))
+
+
+def with_pair(binary, initial_delay_ms, work):
+    settings = {**SETTINGS, "group.initial.rebalance.delay.ms": str(initial_delay_ms)}
+    apache = ApacheKafka("differential-apache", install.peer(), {**settings, **APACHE_SETTINGS})
+    kavka = Kavka("differential-kavka", binary, settings)
     try:
-        report.test("differential: scripts and random walks", lambda: compare(command, kavka, apache, seed, steps), timeout=600 + steps // 10)
+        work((kavka, apache))
     finally:
         kavka.close()
         apache.close()
 
 
-def compare(command, kavka, apache, seed, steps):
-    arguments = ["--kavka", kavka.bootstrap, "--apache", apache.bootstrap, "--steps", str(steps)]
-    if seed is not None:
-        arguments += ["--seed", str(seed)]
+def compare(command, pair, arguments):
+    kavka, apache = pair
+    arguments = ["--kavka", kavka.bootstrap, "--apache", apache.bootstrap, *arguments]
     done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
     check(done.returncode == 0, (done.stdout + done.stderr)[:20_000])
     return done.stdout.strip().splitlines()[-1]

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tempfile
 
 from lib import install, wire
 from lib.checks import Skip, check, equal, wait_until
@@ -164,6 +165,17 @@ def consumer_groups_without_members(s):
         equal(reset(*form), dict.fromkeys(range(3), offset), f"reset {form}")
     equal(reset("--to-offset", 70, execute=True), dict.fromkeys(range(3), 70), "reset for good")
     equal(reset("--to-current"), dict.fromkeys(range(3), 70), "after the reset")
+    with tempfile.NamedTemporaryFile("w", suffix=".csv") as plan:
+        # What the tool exports, with another offset for each partition; one is beyond the end.
+        exported = s.tool("consumer-groups", "--group", group, "--reset-offsets", "--topic", s.topic, "--to-offset", 80, "--dry-run", "--export")
+        rows = [line.replace('"', "").split(",") for line in exported.splitlines() if s.topic in line]
+        equal(sorted(rows), [[s.topic, str(p), "80"] for p in range(3)], f"the exported plan\n{exported}")
+        plan.writelines(f"{topic},{p},{10 + 45 * int(p)}\n" for topic, p, _ in rows if p != "2")
+        plan.write(f"{s.topic},2,5000\n")
+        plan.flush()
+        equal(reset("--from-file", plan.name), {0: 10, 1: 55, 2: 100}, "reset from a file")
+        equal(reset("--from-file", plan.name, execute=True), {0: 10, 1: 55, 2: 100}, "reset from a file for good")
+    equal(reset("--to-current"), {0: 10, 1: 55, 2: 100}, "after the reset from a file")
     check(re.search(rf"{group}\s.*Empty", s.tool("consumer-groups", "--describe", "--group", group, "--state")), "the group is Empty")
     s.tool("consumer-groups", "--group", group, "--delete-offsets", "--topic", f"{s.topic}:1")
     left = s.tool("consumer-groups", "--describe", "--group", group)

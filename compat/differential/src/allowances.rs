@@ -162,4 +162,12 @@ mod tests {
         let allowed: Vec<_> = ALLOWANCES.iter().map(|allowance| allowance.name).collect();
         assert_eq!(explained, allowed);
     }
+
+    #[test]
+    fn every_known_difference_that_is_shown_is_explained() {
+        let page = include_str!("../../../docs/differences.md");
+        for name in crate::scripts::KNOWN {
+            assert!(page.contains(&format!(" (`{name}`)")), "{name}");
+        }
+    }
 }

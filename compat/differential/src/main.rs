@@ -21,7 +21,7 @@ use std::{
     collections::BTreeMap,
     net::{SocketAddr, ToSocketAddrs},
     process::ExitCode,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use clap::Parser;
@@ -30,7 +30,7 @@ use crate::{offsets_log::OffsetsLog, pair::Pair};
 
 /// Sends the same raw requests to both brokers and compares every answer and every record of `__consumer_offsets`.
 ///
-/// Both have to run with group.initial.rebalance.delay.ms=0, group.min.session.timeout.ms=100, group.max.size=5 and
+/// Both have to run with group.initial.rebalance.delay.ms=0 (or as --initial-delay-ms says), group.min.session.timeout.ms=100, group.max.size=5 and
 /// auto.create.topics.enable=false, and Apache Kafka with group.coordinator.append.linger.ms=0.
 ///
 /// Exit code: 0 when nothing differs but what docs/differences.md names, 1 when something does, 2 for wrong usage.
@@ -51,6 +51,9 @@ struct Args {
     /// Only the scripts whose names contain this; "none" for the random walks alone
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// group.initial.rebalance.delay.ms of both brokers; other than 0, only the scripts for such brokers are run
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    initial_delay_ms: u64,
     /// Differences after which the run ends
     #[arg(long, default_value_t = 20, value_name = "N")]
     most: usize,
@@ -82,14 +85,16 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     topics::learn_id(&mut pair, offsets_log::TOPIC)?;
 
     let mut scripts_run = 0;
-    for (name, script) in scripts::SCRIPTS {
+    let initial_delay = Duration::from_millis(args.initial_delay_ms);
+    let scripts = if initial_delay.is_zero() { scripts::SCRIPTS } else { scripts::DELAYED_SCRIPTS };
+    for (name, script) in scripts {
         if args.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
         scripts_run += 1;
         let before = pair.found.len();
         pair.note(format!("=== script {name}"));
-        let mut stage = scripts::Stage::new(&mut pair, &run_name, name);
+        let mut stage = scripts::Stage::new(&mut pair, &run_name, name, initial_delay);
         script(&mut stage)?;
         let groups = stage.groups();
         let groups: Vec<_> = groups.iter().map(String::as_str).collect();
@@ -101,7 +106,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         }
     }
     let mut walked = walk::Walked::default();
-    if args.only.as_ref().is_none_or(|only| only == "none") {
+    if initial_delay.is_zero() && args.only.as_ref().is_none_or(|only| only == "none") {
         walked = walk::walk(&mut pair, &mut log, &run_name, args.seed, args.steps, args.most)?;
     }
 

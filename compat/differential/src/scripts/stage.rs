@@ -1,5 +1,7 @@
 //! What scripts are written with: the requests of a group, with what hardly changes filled in.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kavka_protocol::{
     json::Value,
@@ -20,6 +22,7 @@ use kavka_protocol::{
 
 use crate::{
     pair::{Pair, Ticket, View},
+    symbols::Names,
     topics::topic_symbol,
 };
 
@@ -30,7 +33,10 @@ pub(crate) type Partitions<'a> = &'a [(&'a str, &'a [i32])];
 pub(crate) struct Stage<'a> {
     pub(crate) pair: &'a mut Pair,
     pub(crate) name: String,
+    /// `group.initial.rebalance.delay.ms` of both brokers.
+    pub(crate) initial_delay: Duration,
     groups: Vec<String>,
+    records_differ: bool,
 }
 
 /// A JoinGroup.
@@ -63,11 +69,53 @@ impl Default for Join<'_> {
     }
 }
 
+impl Join<'_> {
+    /// The request, with each broker's own names.
+    pub(crate) fn request(&self, group: &str, names: &Names<'_>) -> JoinGroupRequest {
+        let metadata = |topic: &str| {
+            let mut bytes = vec![0, 0, 0, 0, 0, 1, 0, topic.len() as u8];
+            bytes.extend_from_slice(topic.as_bytes());
+            bytes.extend_from_slice(&[0xff; 4]);
+            Bytes::from(bytes)
+        };
+        JoinGroupRequest {
+            group_id: group.into(),
+            session_timeout_ms: self.session_timeout_ms,
+            rebalance_timeout_ms: self.rebalance_timeout_ms,
+            member_id: names.of(self.id),
+            group_instance_id: self.instance.map(Into::into),
+            protocol_type: self.protocol_type.into(),
+            protocols: self
+                .protocols
+                .iter()
+                .map(|(name, topic)| JoinGroupRequestProtocol {
+                    name: (*name).into(),
+                    metadata: metadata(topic),
+                    ..Default::default()
+                })
+                .collect(),
+            ..Default::default()
+        }
+    }
+}
+
 impl<'a> Stage<'a> {
-    pub(crate) fn new(pair: &'a mut Pair, run: &str, name: &str) -> Stage<'a> {
-        let mut stage = Stage { pair, name: format!("{run}-{name}"), groups: Vec::new() };
+    pub(crate) fn new(
+        pair: &'a mut Pair,
+        run: &str,
+        name: &str,
+        initial_delay: Duration,
+    ) -> Stage<'a> {
+        let name = format!("{run}-{name}");
+        let mut stage =
+            Stage { pair, name, initial_delay, groups: Vec::new(), records_differ: false };
         stage.new_group();
         stage
+    }
+
+    /// What the brokers write about the groups of this script is not compared: they are meant to be different.
+    pub(crate) fn records_differ(&mut self) {
+        self.records_differ = true;
     }
 
     /// From here on, requests are for a group that is not there yet.
@@ -80,8 +128,9 @@ impl<'a> Stage<'a> {
         self.groups.last().cloned().unwrap_or_default()
     }
 
+    /// The groups whose records are to be compared.
     pub(crate) fn groups(self) -> Vec<String> {
-        self.groups
+        if self.records_differ { Vec::new() } else { self.groups }
     }
 
     pub(crate) fn settle(&mut self) -> anyhow::Result<View> {
@@ -97,34 +146,28 @@ impl<'a> Stage<'a> {
 
     /// Sends a JoinGroup that may be parked.
     pub(crate) fn start_join(&mut self, client: &str, join: &Join<'_>) -> anyhow::Result<Ticket> {
-        self.pair.act_as(client);
-        let group = self.group();
-        let metadata = |topic: &str| {
-            let mut bytes = vec![0, 0, 0, 0, 0, 1, 0, topic.len() as u8];
-            bytes.extend_from_slice(topic.as_bytes());
-            bytes.extend_from_slice(&[0xff; 4]);
-            Bytes::from(bytes)
-        };
-        let ticket = self.pair.send(join.version, |names| JoinGroupRequest {
-            group_id: group.as_str().into(),
-            session_timeout_ms: join.session_timeout_ms,
-            rebalance_timeout_ms: join.rebalance_timeout_ms,
-            member_id: names.of(join.id),
-            group_instance_id: join.instance.map(Into::into),
-            protocol_type: join.protocol_type.into(),
-            protocols: join
-                .protocols
-                .iter()
-                .map(|(name, topic)| JoinGroupRequestProtocol {
-                    name: (*name).into(),
-                    metadata: metadata(topic),
-                    ..Default::default()
-                })
-                .collect(),
-            ..Default::default()
-        })?;
+        let ticket = self.send_join(client, join)?;
         self.settle()?;
         Ok(ticket)
+    }
+
+    /// Sends a JoinGroup, and waits for nothing.
+    pub(crate) fn send_join(&mut self, client: &str, join: &Join<'_>) -> anyhow::Result<Ticket> {
+        self.pair.act_as(client);
+        let group = self.group();
+        self.pair.send(join.version, |names| join.request(&group, &names))
+    }
+
+    /// As [`Stage::join`], while the group waits for its initial delay to end.
+    pub(crate) fn join_while_waiting(
+        &mut self,
+        client: &str,
+        join: &Join<'_>,
+    ) -> anyhow::Result<Value> {
+        let ticket = self.send_join(client, join)?;
+        let group = self.group();
+        self.pair.settle_when(&group, |_| true)?;
+        Ok(self.answer(ticket))
     }
 
     /// Sends a JoinGroup; what was answered, `Null` if it is parked.
@@ -237,8 +280,19 @@ impl<'a> Stage<'a> {
         version: i16,
         members: &[(&str, Option<&str>)],
     ) -> anyhow::Result<Value> {
+        let answer = self.leave_unsettled(version, members)?;
+        self.settle()?;
+        Ok(answer)
+    }
+
+    /// As [`Stage::leave`], without waiting for what becomes of the group.
+    pub(crate) fn leave_unsettled(
+        &mut self,
+        version: i16,
+        members: &[(&str, Option<&str>)],
+    ) -> anyhow::Result<Value> {
         let group = self.group();
-        let answer = self.pair.call(version, |names| {
+        self.pair.call(version, |names| {
             let mut request =
                 LeaveGroupRequest { group_id: group.as_str().into(), ..Default::default() };
             if version < 3 {
@@ -254,9 +308,7 @@ impl<'a> Stage<'a> {
                     .collect();
             }
             request
-        })?;
-        self.settle()?;
-        Ok(answer)
+        })
     }
 
     /// Commits offset 100 and more, with a note.
