@@ -119,13 +119,16 @@ fn a_disk_without_space_for_the_journal_does_not_stop_commits() {
     let logs = Logs::open(&SimFs::default(), 3, 100_000);
     logs.round();
     logs.append_to_each();
-    // The next call is the journal's.
+    // The next calls make the journal's file, and write to it.
     let kind = std::io::ErrorKind::StorageFull;
-    logs.fs.fail(Some(FailPlan { call: logs.fs.calls(), sticky: false, kind }));
+    logs.fs.fail(Some(FailPlan { call: logs.fs.calls() + 1, sticky: false, kind }));
     logs.store.run_syncs();
     assert_eq!(logs.durable(), [2; 3]);
     logs.round();
     assert_eq!(logs.durable(), [3; 3]);
+    let files = logs.fs.files();
+    assert_eq!(files["/data/.journal-0"], 0);
+    assert!(files["/data/.journal-1"] > 0, "the first may have half a write at its end");
     let crashed = logs.fs.crash(Survival::Synced);
     assert_eq!(Logs::open(&crashed, 3, 100_000).contents(), logs.contents());
 }
@@ -157,6 +160,20 @@ fn a_clean_stop_leaves_no_journal() {
     assert_eq!(journals(&logs.fs), 1);
     logs.store.close().unwrap();
     assert_eq!(journals(&logs.fs.crash(Survival::Synced)), 0);
+}
+
+#[test]
+fn a_stop_after_a_log_that_could_not_be_closed_leaves_the_journal() {
+    let logs = Logs::open(&SimFs::default(), 2, 100_000);
+    logs.round();
+    logs.round();
+    let contents = logs.contents();
+    let kind = std::io::ErrorKind::Other;
+    logs.fs.fail(Some(FailPlan { call: logs.fs.calls(), sticky: false, kind }));
+    logs.logs[0].0.close().unwrap_err();
+    logs.store.close().unwrap();
+    let crashed = logs.fs.crash(Survival::Synced);
+    assert_eq!(Logs::open(&crashed, 2, 100_000).contents(), contents);
 }
 
 #[test]
