@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    AnomalyKind, Commit, CommitSource, Committed, Op, PositionCause, Record, TopicPartition,
+    AnomalyKind, Commit, CommitSource, Committed, Op, PositionCause, TopicPartition,
     context::Context,
     evidence::Evidence,
     operation::{Operation, Outcome},
@@ -27,13 +27,14 @@ pub(crate) fn check(
             beginning(context, registers, name, belief, reader, evidence);
         }
     }
+    let mut progress = BTreeMap::new();
     for operation in
         context.operations.iter().filter(|operation| operation.outcome != Outcome::Fail)
     {
         let Some(reader) = readers.get(operation.client) else { continue };
         for commit in operation.commits() {
             if commit.source == CommitSource::Consumed {
-                overrun(context, facts, operation, commit, reader, evidence);
+                overrun(context, facts, operation, commit, reader, &mut progress, evidence);
             }
         }
     }
@@ -42,12 +43,47 @@ pub(crate) fn check(
 /// A client that reads.
 #[derive(Default)]
 struct Reader<'h> {
-    /// What it was given, in the order in which it was: the operation, and the records of each partition.
-    given: Vec<(Operation<'h>, BTreeMap<&'h TopicPartition, Vec<Record>>)>,
+    /// What it was given of each partition, in the order in which it was.
+    given: BTreeMap<&'h TopicPartition, Vec<Given>>,
     /// Where it went on reading.
     positions: Vec<Position<'h>>,
     /// The events with which it began to read something else, otherwise than by being assigned it.
     begun: Vec<usize>,
+}
+
+/// Records of a partition that an operation was given.
+#[derive(Clone, Copy)]
+struct Given {
+    /// The event that tells of it, and its time.
+    event: usize,
+    end: u64,
+    /// The offset of the first record.
+    first: i64,
+    /// One more than the highest offset.
+    next: i64,
+}
+
+/// How far an application had come with a partition, since it began to read it; commits ask for that in the order of time.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    since: usize,
+    /// So much of what it was given is counted.
+    counted: usize,
+    next: Option<i64>,
+}
+
+impl Progress {
+    fn at(&mut self, given: &[Given], since: usize, now: usize) -> Option<i64> {
+        if self.since != since {
+            let counted = given.partition_point(|given| given.event < since);
+            *self = Self { since, counted, next: None };
+        }
+        while let Some(given) = given.get(self.counted).filter(|given| given.event < now) {
+            self.next = self.next.max(Some(given.next));
+            self.counted += 1;
+        }
+        self.next
+    }
 }
 
 /// A client goes on reading somewhere.
@@ -83,10 +119,14 @@ impl<'h> Reader<'h> {
 fn readers<'h>(context: &Context<'h>) -> BTreeMap<&'h str, Reader<'h>> {
     let mut readers: BTreeMap<&str, Reader<'_>> = BTreeMap::new();
     for operation in &context.operations {
-        let reads = operation.reads();
         let reader = readers.entry(operation.client).or_default();
-        if operation.complete.is_some() && !reads.is_empty() {
-            reader.given.push((*operation, reads));
+        let Some(event) = operation.complete else { continue };
+        for (partition, records) in operation.reads() {
+            let mut offsets = records.iter().map(|record| record.offset);
+            if let (Some(highest), Some(first)) = (offsets.clone().max(), offsets.next()) {
+                let given = Given { event, end: operation.end, first, next: highest + 1 };
+                reader.given.entry(partition).or_default().push(given);
+            }
         }
     }
     for (index, event) in context.history.events.iter().enumerate() {
@@ -111,7 +151,7 @@ fn readers<'h>(context: &Context<'h>) -> BTreeMap<&'h str, Reader<'h>> {
         }
     }
     for reader in readers.values_mut() {
-        reader.given.sort_by_key(|(operation, _)| (operation.end, operation.event()));
+        reader.given.values_mut().for_each(|given| given.sort_by_key(|given| given.event));
     }
     readers
 }
@@ -151,16 +191,16 @@ fn beginning(
             return;
         }
     }
-    let first = reader.given.iter().find_map(|(operation, reads)| {
-        let record = reads.get(partition)?.first()?;
-        (from..to).contains(&operation.event()).then_some((operation, record.offset))
-    });
-    let Some((poll, first)) = first else { return };
-    if reader.sought(partition, from, poll.event()) {
+    let given = reader.given.get(partition).map_or(&[][..], Vec::as_slice);
+    let poll = given.get(given.partition_point(|given| given.event < from));
+    let Some(Given { event, end, first, .. }) = poll.copied().filter(|given| given.event < to)
+    else {
+        return;
+    };
+    if reader.sought(partition, from, event) {
         return;
     }
-    let Some(committed) = committed_offsets(registers, group, partition, belief.start, poll.end)
-    else {
+    let Some(committed) = committed_offsets(registers, group, partition, belief.start, end) else {
         return;
     };
     let (lowest, highest) = (committed[0], committed[committed.len() - 1]);
@@ -182,7 +222,7 @@ fn beginning(
                 belief.client,
                 any(&committed)
             ),
-            [belief.start_event, poll.event()],
+            [belief.start_event, event],
         );
         return;
     }
@@ -196,7 +236,7 @@ fn beginning(
                 "{} was given offset {first} first, though {} was committed: it left out {value} at offset {offset}",
                 belief.client, any(&committed)
             ),
-            [belief.start_event, poll.event()],
+            [belief.start_event, event],
         );
     }
 }
@@ -223,14 +263,17 @@ fn any(offsets: &[i64]) -> String {
 }
 
 /// A commit against what the application was given.
-fn overrun(
+fn overrun<'h>(
     context: &Context<'_>,
     facts: &Facts<'_>,
-    operation: &Operation<'_>,
-    commit: &Commit,
+    operation: &Operation<'h>,
+    commit: &'h Commit,
     reader: &Reader<'_>,
+    progress: &mut BTreeMap<(&'h str, &'h TopicPartition), Progress>,
     evidence: &mut Evidence,
 ) {
+    // A transaction may commit what it was given itself.
+    let own = operation.reads();
     for (partition, committed) in &commit.offsets {
         if commit.failed.contains(partition) {
             continue;
@@ -248,17 +291,12 @@ fn overrun(
         if reader.sought(partition, since, now) {
             continue;
         }
-        let given = reader
-            .given
-            .iter()
-            .filter(|(poll, _)| poll.invoke == now || (since..now).contains(&poll.event()));
-        let given = given.filter_map(|(_, reads)| {
-            reads.get(partition)?.iter().map(|record| record.offset + 1).max()
-        });
-        let found = reader.positions(partition, since, now).map(|position| position.offset);
-        let Some(next) = given.chain(found).max() else {
-            continue;
-        };
+        let given = reader.given.get(partition).map_or(&[][..], Vec::as_slice);
+        let earlier =
+            progress.entry((operation.client, partition)).or_default().at(given, since, now);
+        let own = own.get(partition).into_iter().flatten().map(|record| record.offset + 1).max();
+        let found = reader.positions(partition, since, now).map(|position| position.offset).max();
+        let Some(next) = earlier.max(own).max(found) else { continue };
         if committed.offset <= next {
             continue;
         }
