@@ -249,6 +249,13 @@ impl Shard {
         };
         self.serving.send_replace(false);
         self.settings.alarm.set(self.index, None);
+        // The machine to come finishes what this one has begun.
+        if let State::Loading { deleted } = state {
+            let under_way = serving.machine.deletions_under_way();
+            deleted.extend(
+                under_way.map(|(name, topic_id)| DeletedTopic { name: name.clone(), topic_id }),
+            );
+        }
         let output = serving.machine.handle(self.settings.clock.now(), Input::Unload { error });
         let mut reply_to_own = None;
         for Answer { request, reply, .. } in output.answers {

@@ -1,6 +1,9 @@
 //! The machine behind one partition of `__consumer_offsets`.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
 
 use bytes::Bytes;
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
@@ -35,6 +38,16 @@ pub struct GroupShard {
     ids: MemberIds,
     /// The group at which the search for expired offsets goes on, if it was cut.
     expiry_goes_on_at: Option<ByteString>,
+    /// Topics that were deleted and whose offsets are not all gone yet.
+    deletions: VecDeque<TopicDeletion>,
+}
+
+#[derive(Debug)]
+struct TopicDeletion {
+    name: ByteString,
+    topic_id: Uuid,
+    /// The group at which it goes on.
+    goes_on_at: Option<ByteString>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +79,7 @@ impl GroupShard {
             timers: Timers::default(),
             ids: MemberIds::new(seed),
             expiry_goes_on_at: None,
+            deletions: VecDeque::new(),
         }
     }
 
@@ -78,7 +92,8 @@ impl GroupShard {
             Input::Loaded => self.on_loaded(now, &mut output),
             Input::Unload { error } => self.on_unload(now, &mut output, error),
             Input::TopicDeleted { name, topic_id } => {
-                self.on_topic_deleted(&mut output, &name, topic_id);
+                self.deletions.push_back(TopicDeletion { name, topic_id, goes_on_at: None });
+                self.delete_offsets_of_topics(now, &mut output);
             }
             Input::Abandoned { group, request } => {
                 if let Some((group, mut ctx)) = self.group(now, &mut output, &group) {
@@ -142,6 +157,11 @@ impl GroupShard {
     /// What the applied records say, to be compared: live must equal replayed.
     pub fn hard_state(&self) -> HardView {
         self.hard.view()
+    }
+
+    /// Topics that were deleted and whose offsets are not all gone yet: name and id. A shard that takes over is to be told of them.
+    pub fn deletions_under_way(&self) -> impl Iterator<Item = (&ByteString, Uuid)> {
+        self.deletions.iter().map(|deletion| (&deletion.name, deletion.topic_id))
     }
 
     /// Records that were applied and are not for this version, and how many of each.
@@ -403,6 +423,7 @@ impl GroupShard {
                     }
                 }
                 Timer::Expiry => self.expire_offsets(now, output),
+                Timer::TopicDeletion => self.delete_offsets_of_topics(now, output),
             }
         }
     }
@@ -446,15 +467,7 @@ impl GroupShard {
             now.wall_ms,
         );
         let expired = records.len();
-        let mut fits = 0;
-        for record in &records {
-            let size = record.approximate_size();
-            if size > *room {
-                break;
-            }
-            *room -= size;
-            fits += 1;
-        }
+        let fits = take_room(&records, room);
         records.truncate(fits);
         if !records.is_empty() {
             let kind = EventKind::OffsetsExpired { partitions: partitions(&records) };
@@ -471,15 +484,40 @@ impl GroupShard {
         true
     }
 
-    fn on_topic_deleted(&mut self, output: &mut Output, name: &ByteString, topic_id: Uuid) {
-        for (id, group) in &self.groups {
-            if mutant("topic-deletion-ignored") {
-                continue;
+    /// Removes the offsets of deleted topics, as many as one batch holds; the rest shortly after, so that requests get their turn.
+    ///
+    /// A deletion is over when a step finds nothing more to remove: then everything that was decided before has been applied.
+    fn delete_offsets_of_topics(&mut self, now: Now, output: &mut Output) {
+        while let Some(deletion) = self.deletions.front_mut() {
+            let next = match deletion.goes_on_at.take() {
+                Some(at) => Bound::Included(at),
+                None => Bound::Unbounded,
+            };
+            let mut room = self.config.max_batch_bytes;
+            for (id, group) in self.groups.range((next, Bound::Unbounded)) {
+                if mutant("topic-deletion-ignored") {
+                    continue;
+                }
+                let TopicDeletion { name, topic_id, .. } = deletion;
+                let mut records = offsets::topic_tombstones(&self.hard, id, name, *topic_id);
+                if records.is_empty() {
+                    continue;
+                }
+                deletion.goes_on_at = Some(id.clone());
+                let (fits, all) = (take_room(&records, &mut room), records.len());
+                records.truncate(fits);
+                let cause = DeletionCause::TopicDeleted;
+                tell_deleted(output, id, group.generation(), &records, cause);
+                output.records.extend(records);
+                if fits < all {
+                    break;
+                }
             }
-            let records = offsets::topic_tombstones(&self.hard, id, name, topic_id);
-            let cause = DeletionCause::TopicDeleted;
-            tell_deleted(output, id, group.generation(), &records, cause);
-            output.records.extend(records);
+            if deletion.goes_on_at.is_some() {
+                self.timers.arm(Timer::TopicDeletion, now.monotonic + BETWEEN_BATCHES);
+                return;
+            }
+            self.deletions.pop_front();
         }
     }
 
@@ -515,11 +553,25 @@ impl GroupShard {
             group.abandon(&mut ctx, error);
         }
         self.groups.clear();
+        self.deletions.clear();
         if !mutant("unload-keeps-timers") {
             self.timers.clear();
         }
         self.phase = Phase::Unloaded;
     }
+}
+
+/// How many of the records fit into the room, which is taken.
+fn take_room(records: &[Record], room: &mut usize) -> usize {
+    let fits =
+        records.iter().take_while(|record| match room.checked_sub(record.approximate_size()) {
+            Some(left) => {
+                *room = left;
+                true
+            }
+            None => false,
+        });
+    fits.count()
 }
 
 /// The group of requests for which an empty group id is an error.

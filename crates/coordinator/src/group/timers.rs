@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Group(ByteString, GroupTimer),
     /// Time to look for expired offsets and empty groups.
     Expiry,
+    /// Time to go on with removing the offsets of deleted topics.
+    TopicDeletion,
 }
 
 /// What a deadline of a group is for.

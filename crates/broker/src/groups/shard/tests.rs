@@ -198,6 +198,29 @@ async fn topic_that_is_deleted_while_the_shard_loads_takes_its_offsets_along() {
     assert_eq!(fixture.committed().await, 0);
 }
 
+/// The append of its tombstones failed: the machine is dropped, and the next one has to finish what was begun.
+#[tokio::test]
+async fn deletion_of_a_topic_outlives_the_machine_that_began_it() {
+    let fixture = Fixture::new(Duration::from_secs(5));
+    fixture.shard.load();
+    let commit = fixture.ask(commit());
+    tokio::pin!(commit);
+    assert!(timeout(Duration::from_millis(5), &mut commit).await.is_err());
+    fixture.store.run_syncs();
+    assert_eq!(commit.await, ErrorCode::None);
+    {
+        let mut state = fixture.shard.lock();
+        let State::Serving(serving) = &mut *state else { panic!("it was loaded") };
+        let deleted = Input::TopicDeleted { name: "t".into(), topic_id: Uuid::ZERO };
+        let output = serving.machine.handle(fixture.shard.settings.clock.now(), deleted);
+        assert_eq!(output.records.len(), 1);
+        fixture.shard.drop_machine(&mut state, ErrorCode::NotCoordinator, None);
+    }
+    fixture.shard.load();
+    fixture.store.run_syncs();
+    assert_eq!(fixture.committed().await, 0);
+}
+
 /// The future of a JoinGroup is dropped with its connection; the machine hears of it.
 #[tokio::test]
 async fn join_whose_connection_closes_is_abandoned() {

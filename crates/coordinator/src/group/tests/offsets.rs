@@ -321,10 +321,38 @@ fn deleting_much_is_cut_into_batches_that_the_log_takes() {
 
     let mut ctx = Context::with(config.clone());
     fill(&mut ctx);
-    let output = ctx.step(Input::TopicDeleted { name: "t".into(), topic_id: id(1) });
-    assert!(output.batches(config.max_batch_bytes).count() > 3);
-    assert_eq!(output.batches(config.max_batch_bytes).map(<[Record]>::len).sum::<usize>(), 300);
-    assert_eq!(ctx.shard.hard_state(), HardView::default());
+    let first = ctx.step(Input::TopicDeleted { name: "t".into(), topic_id: id(1) });
+    assert_eq!(first.batches(config.max_batch_bytes).count(), 1);
+    let left = 300 - first.records.len();
+    assert_eq!(ctx.shard.hard_state().offsets.len(), left);
+    assert_eq!(ctx.shard.deletions_under_way().count(), 1);
+    // Requests get their turn in between. What is committed to a new topic of that name stays.
+    let topics = vec![topic("t", id(2), vec![partition(7, 1)])];
+    ctx.commit(CommitRequest { group: "g3".into(), topics, ..commit(-1, "", 0) });
+    assert!(left > 100, "g3 is the last");
+    ctx.sleep(1_000);
+    assert_eq!(ctx.shard.deletions_under_way().count(), 0);
+    let offsets = ctx.shard.hard_state().offsets;
+    assert_eq!(offsets.keys().collect::<Vec<_>>(), [&("g3".into(), "t".into(), 7)]);
+}
+
+#[test]
+fn deletions_of_topics_that_come_together_are_all_finished() {
+    let config = GroupConfig { max_batch_bytes: 2_000, ..GroupConfig::default() };
+    let mut ctx = Context::with(config);
+    for at in 0..200 {
+        for (name, topic_id) in [("t", id(1)), ("u", id(2))] {
+            let topics = vec![topic(name, topic_id, vec![partition(at, 1)])];
+            ctx.commit(CommitRequest { topics, ..commit(-1, "", 0) });
+        }
+    }
+    ctx.step(Input::TopicDeleted { name: "t".into(), topic_id: id(1) });
+    ctx.step(Input::TopicDeleted { name: "u".into(), topic_id: id(2) });
+    let under_way: Vec<_> =
+        ctx.shard.deletions_under_way().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(under_way, ["t", "u"]);
+    ctx.sleep(1_000);
+    assert_eq!(ctx.shard.hard_state().offsets.len(), 0);
 }
 
 #[test]
