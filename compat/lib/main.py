@@ -14,9 +14,9 @@ from lib.broker import ApacheKafka, Kavka, Running
 from lib.checks import Report
 from lib.install import Missing
 from lib.paths import LOGS, ROOT, RUN, WORK
-from suites import client, connect, differential, go_clients, kcat, kill_loop, main_job, protocol, streams, tools
+from suites import client, connect, differential, go_clients, kcat, kill_loop, main_job, protocol, rust_client, streams, tools
 
-SUITES = ["kcat", *clients.KINDS, "go", "tools", "protocol", "connect", "streams", "kill-loop", "main-job", "differential"]
+SUITES = ["kcat", *clients.KINDS, "go", "rust", "tools", "protocol", "connect", "streams", "kill-loop", "main-job", "differential"]
 NEED_CONTROL = ["kill-loop", "main-job"]
 # It starts a pair of brokers of its own.
 OF_A_PAIR = ["differential"]
@@ -139,6 +139,8 @@ def run(suite, broker, report, options):
         tools.run(broker, report)
     elif suite == "go":
         go_clients.run(broker, report)
+    elif suite == "rust":
+        rust_client.run(broker, report)
     elif suite == "protocol":
         protocol.run(broker, report)
     elif suite == "connect":

@@ -274,9 +274,12 @@ public final class Driver {
         p.put("session.timeout.ms", a.getOrDefault("session_timeout_ms", 6000));
         p.put("heartbeat.interval.ms", 500);
         p.put("max.poll.records", 2000);
-        p.put("partition.assignment.strategy", a.getOrDefault("assignor", "range").equals("roundrobin")
-            ? "org.apache.kafka.clients.consumer.RoundRobinAssignor"
-            : "org.apache.kafka.clients.consumer.RangeAssignor");
+        p.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer." + switch ((String) a.getOrDefault("assignor", "range")) {
+            case "roundrobin" -> "RoundRobinAssignor";
+            case "sticky" -> "StickyAssignor";
+            case "cooperative-sticky" -> "CooperativeStickyAssignor";
+            default -> "RangeAssignor";
+        });
         consumer = new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer());
         return null;
     }

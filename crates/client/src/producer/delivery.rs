@@ -108,7 +108,8 @@ impl Completion {
             Outcome::Written { base_offset, log_append_time_ms } => Ok(Delivery {
                 topic: self.topic.clone(),
                 partition: self.partition,
-                offset: base_offset.map(|base| base + i64::from(within)),
+                // Past the last offset that there can be: the broker has not said where it is.
+                offset: base_offset.and_then(|base| base.checked_add(i64::from(within))),
                 timestamp_ms: log_append_time_ms.unwrap_or(timestamp_ms),
             }),
             Outcome::Failed(error) => Err(error.clone()),
@@ -345,5 +346,21 @@ impl Outstanding {
     /// Told when the count comes to 0.
     pub(super) fn none(&self) -> &Notify {
         &self.none
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_past_the_last_that_can_be_is_not_known() {
+        let completion = Completion::new("t".into(), 0);
+        let written = Outcome::Written { base_offset: Some(i64::MAX), log_append_time_ms: None };
+        completion.complete(0..2, written);
+        let offset =
+            |index| completion.outcome(index, 1).expect("written").expect("delivered").offset;
+        assert_eq!(offset(0), Some(i64::MAX));
+        assert_eq!(offset(1), None);
     }
 }
