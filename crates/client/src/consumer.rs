@@ -4,8 +4,8 @@
 //! * [`Record`], [`Batch`]: what is read. [`PartitionStream`]: one partition apart from the others.
 //! * [`RebalanceEvent`]: partitions come and go. [`UnackedRecord`]: records that are acknowledged one by one.
 //!
-//! Inside: the [`driver`] task owns the pure `kavka_member::Member` and does what it wants ([`requests`]); the [`fetcher`] keeps one fetch
-//! per broker ahead ([`session`]); what was fetched lies in the [`inbox`] as [`chunk`]s, from which [`reader`]s hand it out.
+//! Inside: the `driver` task owns the pure `kavka_member::Member` and does what it wants (`requests`); the `fetcher` keeps one fetch
+//! per broker ahead (`session`); what was fetched lies in the `inbox` as `chunk`s, from which `reader`s hand it out.
 //!
 //! # When a record counts as consumed
 //! When the application comes back for the next one, and not before. Automatic commits therefore never cover what is still being worked

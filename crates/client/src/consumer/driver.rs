@@ -119,6 +119,8 @@ pub(super) struct Driver {
     /// The member has left because the application did not poll.
     is_overdue: bool,
     last_ping: Instant,
+    /// When to look again for topics that do not exist, or have no leader.
+    look_again_at: Option<Instant>,
     /// Topics that the application was told it cannot read.
     refused_topics: BTreeMap<ByteString, ErrorCode>,
 }
@@ -170,6 +172,7 @@ pub(super) fn spawn(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
         has_failed: false,
         is_overdue: false,
         last_ping: Instant::now(),
+        look_again_at: None,
         refused_topics: BTreeMap::new(),
     };
     tokio::spawn(driver.run(commands, done, states));
@@ -242,11 +245,14 @@ impl Driver {
         let fetcher = self.fetcher.wake_at();
         let ping = Some(self.last_ping + self.max_poll_interval / 3);
         let far = Instant::now() + Duration::from_secs(3600);
-        [member, fetcher, ping].into_iter().flatten().min().unwrap_or(far)
+        [member, fetcher, ping, self.look_again_at].into_iter().flatten().min().unwrap_or(far)
     }
 
     fn on_time(&mut self) {
         let now = Instant::now();
+        if self.look_again_at.take_if(|time| *time <= now).is_some() {
+            self.cluster.request_refresh();
+        }
         if now >= self.last_ping + self.max_poll_interval / 3 {
             self.last_ping = now;
             // Whoever waits for records is alive; it says so by asking again.
@@ -440,6 +446,9 @@ impl Driver {
     }
 
     fn take_away(&mut self, partitions: &[TopicPartition]) {
+        // Whoever still holds a revocation of them holds up nothing any more.
+        self.drain = None;
+        self.guards.clear();
         let mut inbox = self.shared.lock();
         for partition in partitions {
             inbox.remove(partition);
@@ -561,9 +570,28 @@ impl Driver {
             self.step(Input::Metadata(for_member(&state.metadata)));
         }
         self.match_topics(state);
+        if self.misses_topics() {
+            let pause = self.cluster.settings().retry_backoff_max;
+            self.look_again_at.get_or_insert(Instant::now() + pause);
+        }
         if let Some((task, _)) = self.to_assign.take_if(|(_, attempt)| *attempt <= state.attempts) {
             self.assign(&task);
         }
+    }
+
+    /// Whether something that is to be read is not there, and may be soon.
+    fn misses_topics(&self) -> bool {
+        let own: Vec<&ByteString> = match &self.interest {
+            Interest::Nothing | Interest::Pattern { .. } => Vec::new(),
+            Interest::Topics(topics) => topics.iter().collect(),
+            Interest::Partitions(partitions) => {
+                partitions.iter().map(|partition| &partition.topic).collect()
+            }
+        };
+        own.into_iter().chain(&self.group_topics).any(|topic| {
+            let error = self.metadata.topics.get(topic).map(|topic| topic.error);
+            error.is_none_or(|code| code != ErrorCode::None && code.is_retriable())
+        })
     }
 
     /// Tells the application of topics that it cannot read, once.

@@ -171,6 +171,42 @@ async fn a_pattern_finds_topics_as_they_are_made() {
 }
 
 #[tokio::test]
+async fn a_topic_that_does_not_exist_yet_is_read_when_it_does() {
+    let context = Context::new(1).await;
+    let mut consumer = context.builder().property("retry.backoff.max.ms", "200").build().unwrap();
+    consumer.subscribe([TOPIC, "later"]).await.unwrap();
+    context.produce(0, &numbered(0, 0, 3), 5).await;
+    assert_eq!(take(&mut consumer, 3).await, numbered(0, 0, 3));
+    context.broker.create_topic("later", 1).await.unwrap();
+    context.produce_to("later", 0, &numbered(7, 0, 3), 5).await;
+    assert_eq!(take_all(&mut consumer, &numbered(7, 0, 3)).await.len(), 3, "nothing comes twice");
+}
+
+#[tokio::test]
+async fn a_revocation_that_is_kept_holds_up_nothing_after_its_deadline() {
+    let context = Context::new(2).await;
+    let builder = context.builder().drain_timeout(Duration::from_millis(200));
+    let mut first = builder.build().unwrap();
+    let mut events = first.events();
+    first.subscribe([TOPIC]).await.unwrap();
+    assert_quiet(&mut first, Duration::from_millis(300)).await;
+    let mut kept = Vec::new();
+    for members in [2, 1, 2] {
+        let second = if members == 2 { Some(context.subscribed().await) } else { None };
+        let condition = GroupCondition::stable().with_members(members);
+        let stable = context.broker.wait_for_group(GROUP, condition, PATIENCE);
+        reading_until(&mut first, stable).await.0.unwrap();
+        while let Some(Some(event)) = events.next().now_or_never() {
+            kept.push(event);
+        }
+        if let Some(second) = second {
+            closed(second).await.unwrap();
+        }
+    }
+    assert!(kept.iter().any(|event| matches!(event, RebalanceEvent::Revoking(_))));
+}
+
+#[tokio::test]
 async fn a_broker_that_crashes_and_restarts_loses_nothing() {
     let broker = kavka_testkit::TestBroker::builder()
         .storage(kavka_testkit::Storage::Disk)
