@@ -37,6 +37,8 @@ impl World {
         };
         for partition in all {
             let more = self.random.below(4).cast_signed();
+            let Some((id, log)) = self.topics.log(&partition) else { continue };
+            self.record_sends(&partition, id, log.end, log.end + more);
             if let Some(log) = self.topics.log_mut(&partition) {
                 log.end += more;
             }
@@ -191,7 +193,7 @@ impl World {
             Fault::Resubscribe => {
                 self.tell(client, Input::Unsubscribe);
                 let topics = self.groups[group].topics.clone();
-                self.tell(client, Input::Subscribe(topics));
+                self.subscribe(client, topics);
             }
             Fault::ChangeSubscription => {
                 let all: Vec<ByteString> =
@@ -200,7 +202,7 @@ impl World {
                 if all.len() > 1 && self.random.below(2) == 0 {
                     topics.remove(self.random.pick(&all));
                 }
-                self.tell(client, Input::Subscribe(topics));
+                self.subscribe(client, topics);
             }
             Fault::Enforce => {
                 self.tell(client, Input::EnforceRebalance { reason: "why not".into() })
@@ -247,8 +249,10 @@ impl World {
         let name = self.random.pick(&names).clone();
         match fault {
             Fault::TopicDeleted => {
+                let many = self.topics.get(&name).map_or(0, |topic| topic.partitions.len());
                 let Some(id) = self.topics.delete(&name) else { return };
                 self.landed(fault);
+                self.record_topic_deletion(&name, id, many);
                 self.topic_deleted(&name, id);
                 let after = self.random.below(self.plan.act_every * 3);
                 self.schedule(after, Event::TopicReturns { topic: name });
@@ -261,13 +265,19 @@ impl World {
                 topic.partitions.push(crate::topics::PartitionLog::default());
                 self.topics.version += 1;
                 self.landed(fault);
+                self.note_topic(&name);
             }
             Fault::RecordsDeleted => {
                 let Some(topic) = self.topics.get_mut(&name) else { return };
-                if let Some(log) = topic.partitions.first_mut() {
-                    log.start = (log.start + log.end) / 2;
-                }
+                let id = topic.id;
+                let Some(log) = topic.partitions.first_mut() else { return };
+                log.start = (log.start + log.end) / 2;
+                let log_start = log.start;
                 self.landed(fault);
+                self.record_of_cluster(|world| kavka_checker::Op::Trimmed {
+                    partition: world.place(&TopicPartition::new(name.clone(), 0), id),
+                    log_start,
+                });
             }
             _ => {
                 let Some(topic) = self.topics.get_mut(&name) else { return };
@@ -283,8 +293,17 @@ impl World {
         if self.topics.get(&name).is_some() {
             return;
         }
-        self.topics.create(name, self.plan.partitions);
+        self.topics.create(name.clone(), self.plan.partitions);
+        self.note_topic(&name);
         self.tell_all_of_topics();
+    }
+
+    /// What a topic is like now.
+    pub(crate) fn note_topic(&mut self, name: &ByteString) {
+        if let Some(topic) = self.topics.get(name) {
+            let (id, partitions) = (topic.id, topic.partitions.len());
+            self.record_topic(name, id, partitions);
+        }
     }
 
     /// Everyone hears of it, some later than others.
@@ -315,7 +334,9 @@ impl World {
                     topic_id: Uuid::ZERO,
                     partitions: vec![partition.clone()],
                 };
-                let many = if self.random.below(6) == 0 { 40 } else { 1 };
+                // Of a group that nobody joins: a consumer that assigns itself, with more than may fit into a batch.
+                let by_hand = self.random.below(4) == 0;
+                let (id, many) = if by_hand { ("by-hand".into(), 100) } else { (id, 1) };
                 let topics: Vec<CommitTopic> = names.iter().map(topic).collect();
                 for name in &names {
                     self.operator_sets(group, &TopicPartition::new(name.clone(), 0), offset);

@@ -44,6 +44,8 @@ pub(crate) struct Shard {
     /// Topics that were deleted while nobody could be told.
     deleted: Vec<(ByteString, Uuid)>,
     pub(crate) transactions: BTreeSet<i64>,
+    /// Batches were allowed to be larger before, so groups may be larger than what fits now.
+    is_shrunk: bool,
     /// Where the last reply stands that promised something.
     pub(crate) promised: i64,
     /// For coverage: where each group stands.
@@ -89,6 +91,7 @@ impl Shard {
             naive: NaiveOffsets::default(),
             deleted: Vec::new(),
             transactions: BTreeSet::new(),
+            is_shrunk: false,
             promised: 0,
             states: std::collections::BTreeMap::new(),
         }
@@ -186,7 +189,8 @@ impl World {
             self.check_output(shard, host, now, &output, watch);
         }
         let failed = self.append_and_apply(shard, host, &output);
-        if failed.is_none() {
+        // What one that is fenced decides without a record is not told on: nobody else knows of it.
+        if failed.is_none() && !self.shards[shard].hosts[host].is_fenced {
             self.note_events(shard, &output.events);
         }
         let position = self.shards[shard].log.end();
@@ -246,7 +250,7 @@ impl World {
         let max = self.shards[shard].config.max_batch_bytes;
         let batches: Vec<&[Record]> = output.batches(max).collect();
         let kept = if fails { after.min(batches.len() - 1) } else { batches.len() };
-        let Shard { log, hosts, shadow, naive, config, .. } = &mut self.shards[shard];
+        let Shard { log, hosts, shadow, naive, config, is_shrunk, .. } = &mut self.shards[shard];
         let machine = &mut hosts[host].machine;
         for batch in &batches[..kept] {
             for entry in log.append_records(batch) {
@@ -254,10 +258,9 @@ impl World {
                 if self.checked {
                     entry.replay_into(shadow);
                     naive.apply(entry);
-                    entry
-                        .record()
-                        .into_iter()
-                        .for_each(|record| invariants::check_size(record, config));
+                    if let Some(record) = entry.record().filter(|_| !*is_shrunk) {
+                        invariants::check_size(record, config);
+                    }
                 }
             }
         }
@@ -421,6 +424,8 @@ impl World {
                 topic_id,
             };
             let group = self.groups[*group].id.clone();
+            let at = kavka_member::TopicPartition::new(topic.clone(), 0);
+            self.record_transaction(&group, &at, topic_id);
             Logged::Transactional(
                 producer,
                 Record::Offset { group, topic, partition: 0, value: Some(value) },
@@ -615,7 +620,10 @@ impl World {
     /// New settings, for every shard.
     pub(crate) fn configure(&mut self, change: impl Fn(&mut group::GroupConfig)) {
         for shard in 0..self.shards.len() {
+            let before = self.shards[shard].config.max_batch_bytes;
             change(&mut self.shards[shard].config);
+            let now = self.shards[shard].config.max_batch_bytes;
+            self.shards[shard].is_shrunk |= now < before;
             let config = self.shards[shard].config.clone();
             for host in 0..self.shards[shard].hosts.len() {
                 self.shards[shard].hosts[host].history.limit_changed();
@@ -636,6 +644,7 @@ impl World {
     fn note_events(&mut self, shard: usize, events: &[group::Event]) {
         for event in events {
             self.note(|_| format!("   coordinator: {event}"));
+            self.record_expiry(event);
             let to = match &event.kind {
                 EventKind::GroupCreated | EventKind::GroupEmptied => GroupState::Empty,
                 EventKind::RebalanceStarted { .. } => GroupState::PreparingRebalance,
@@ -649,6 +658,7 @@ impl World {
             {
                 group.rebalances += 1;
             }
+            self.record_state(&event.group, to);
             let states = &mut self.shards[shard].states;
             let from = match to {
                 GroupState::Dead => states.remove(&event.group),
@@ -662,6 +672,7 @@ impl World {
         let Some(host) = self.shards[shard].serving() else { return };
         let served: Vec<_> = invariants::served(&host.machine).collect();
         for group in served {
+            self.record_state(&group.group, group.state);
             let known = self.shards[shard].states.insert(group.group, group.state);
             if known.is_none() {
                 self.coverage.transition(None, group.state);

@@ -259,7 +259,7 @@ impl World {
     }
 
     pub(crate) fn foreign_hears(&mut self, client: usize, tag: u64, reply: Reply) {
-        self.record_reply(client, &reply);
+        self.record_reply(client, tag, &reply);
         let Some(foreign) = self.foreign(client) else { return };
         let Some((asked, _)) = foreign.asked.remove(&tag) else { return };
         match (asked, reply) {
@@ -437,7 +437,7 @@ impl World {
         let mut read = BTreeMap::new();
         for (partition, (of, at)) in positions {
             let Some((id, log)) = self.topics.log(&partition) else { continue };
-            let next = (at + 5).min(log.end).max(at);
+            let next = (at + 1_000).min(log.end).max(at);
             if of != id || at < log.start || at > log.end {
                 if let Some(foreign) = self.foreign(client) {
                     foreign.positions.insert(partition, (id, log.start));
@@ -446,6 +446,7 @@ impl World {
             }
             if next > at {
                 self.delivered(client, &partition, id, at, next);
+                self.record_poll(client, &partition, id, at, next);
             }
             read.insert(partition, (id, next));
         }
@@ -570,7 +571,7 @@ impl World {
                 group: group_id,
                 generation: if self.random.below(2) == 0 { generation } else { generation - 1 },
                 member_id: stolen,
-                instance_id: None,
+                instance_id,
                 protocol_type: Some("consumer".into()),
                 protocol_name: Some("no-such-protocol".into()),
                 assignments: Vec::new(),
@@ -608,6 +609,10 @@ impl World {
                 topics: Vec::new(),
             }),
             _ => Request::Join(JoinRequest {
+                // A group that no consumers are in may be of another kind.
+                protocol_type: if group_id == "no-such-group" { "connect" } else { "consumer" }
+                    .into(),
+                requires_known_member_id: group_id != "no-such-group",
                 group: group_id,
                 member_id,
                 instance_id,
@@ -620,13 +625,11 @@ impl World {
                     millis(self.plan.session)
                 },
                 rebalance_timeout_ms: millis(self.plan.rebalance),
-                protocol_type: "consumer".into(),
                 protocols: if self.random.below(3) == 0 {
                     Vec::new()
                 } else {
                     vec![("no-such-protocol".into(), bytes::Bytes::new())]
                 },
-                requires_known_member_id: true,
                 supports_skip_assignment: true,
                 reason: Some("why not".into()),
             }),

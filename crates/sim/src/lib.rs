@@ -6,7 +6,7 @@
 //!
 //! * [`plan`]: what a seed decides. [`Case`]: a seed, less what a failure does not need.
 //! * [`world`]: events and time. `network`, `coordinators`, `shard_log`, `process`, `foreign`, `acts`, `topics`: who lives in it.
-//! * `safety`, `liveness`: what must hold. [`coverage`]: what was seen. [`history`]: what clients saw, for others to judge.
+//! * `safety`, `liveness`: what must hold. [`coverage`]: what was seen. `history`: what clients saw, for `kavka-checker`.
 //! * [`campaign`]: many worlds, and smaller failures. [`mutants`]: bugs that it has to find.
 
 mod acts;
@@ -15,7 +15,7 @@ mod clock;
 mod coordinators;
 pub mod coverage;
 mod foreign;
-pub mod history;
+mod history;
 mod liveness;
 pub mod mutants;
 mod network;

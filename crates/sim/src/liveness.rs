@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kavka_checker::{FaultPhase, Op};
 use kavka_coordinator::group::{
     GroupState, HardView,
     invariants::{ServedGroup, served},
@@ -23,6 +24,7 @@ impl World {
         self.shake_static_groups();
         self.run_for(self.settling_time());
         self.check_settled("L2, L3: after the faults");
+        self.record_healed();
         let what = self.random.below(4);
         match what {
             0 => self.restart_unnoticed(),
@@ -38,9 +40,6 @@ impl World {
 
     fn heal(&mut self) {
         self.note(|_| "== the faults stop".into());
-        if let Some(recorder) = &mut self.recorder {
-            recorder.healed(self.now);
-        }
         self.healed = true;
         self.parted.clear();
         for node in 0..self.nodes.len() {
@@ -205,6 +204,7 @@ impl World {
     /// L10: a coordinator that is away for less than a session costs nobody anything.
     fn restart_unnoticed(&mut self) {
         self.note(|_| "== a node restarts, and nobody is to notice".into());
+        self.record_of_cluster(|_| Op::Fault { kind: "restart".into(), phase: FaultPhase::Begin });
         let before: Vec<u64> = self.groups.iter().map(|group| group.rebalances).collect();
         let node = self.random.index(self.nodes.len());
         self.crash_node(node, self.plan.session / 4);
@@ -226,6 +226,7 @@ impl World {
         let group = self.random.index(self.groups.len());
         let before = self.groups[group].rebalances;
         self.note(|_| "== a client comes that forgets its first id".into());
+        self.record_of_cluster(|_| Op::Fault { kind: "foreign".into(), phase: FaultPhase::Begin });
         let client = self.start_foreign(group, Fault::TwoHandshakes);
         if let Some(foreign) = self.foreign(client) {
             foreign.forgets = true;

@@ -38,7 +38,7 @@ enum Command {
         /// Seeds, or seeds less what is left out: `7~slow@60000`.
         #[arg(required = true)]
         cases: Vec<Case>,
-        /// Only whether they hold.
+        /// Only whether they hold, and whether the checker finds nothing in what clients saw.
         #[arg(long)]
         quiet: bool,
     },
@@ -132,7 +132,7 @@ fn run_campaign(
 
 fn replay(cases: &[Case], quiet: bool) -> anyhow::Result<()> {
     for case in cases {
-        let mode = if quiet { Mode::Checked } else { Mode::Told };
+        let mode = if quiet { Mode::Recorded } else { Mode::Told };
         match run(case, mode) {
             Ok((hash, coverage)) => {
                 println!("{case} holds: {} events, trace {hash:x}", coverage.events);

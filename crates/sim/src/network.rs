@@ -43,6 +43,7 @@ struct Unanswered {
 impl World {
     /// Sends a request over the client's connection to a node.
     pub(crate) fn send(&mut self, client: usize, node: usize, tag: u64, request: Request) {
+        self.record_request(client, tag, &request);
         let connection = self.connect(client, node);
         self.connections[connection].outstanding.push(tag);
         let delay = self.delay();
@@ -243,7 +244,8 @@ impl World {
         }
     }
 
-    /// Every connection to a node is gone: some clients notice at once, some when they have waited long enough.
+    /// Every connection to a node is gone. If only its process is, clients notice at once; if the machine is, some only when
+    /// they have waited long enough.
     pub(crate) fn node_is_gone(&mut self, node: usize) {
         for connection in 0..self.connections.len() {
             let Connection { node: of, is_served, is_open, .. } = self.connections[connection];
@@ -256,7 +258,8 @@ impl World {
             for row in std::mem::take(&mut found.unanswered) {
                 self.asked.remove(&row.asked);
             }
-            if is_open && self.random.below(2) == 0 {
+            let notices = self.random.below(2) == 0 || self.healed;
+            if is_open && notices {
                 let delay = self.random.below(200);
                 self.schedule(delay, Event::Breaks { connection });
             }

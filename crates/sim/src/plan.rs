@@ -291,6 +291,7 @@ impl Plan {
         let rebalance = session * (1 + random.below(3));
         let retention = *random.pick(&[30, 120, 100_000]) * 1_000 * pace;
         let delay = *random.pick(&[0, 500, 3_000]) * pace;
+        let max_batch_bytes = if random.below(8) == 0 { 1_500 } else { 1_048_588 };
         let seconds = Duration::from_secs;
         let config = GroupConfig {
             min_session_timeout: seconds(6),
@@ -299,6 +300,7 @@ impl Plan {
             max_pending_members: 5,
             new_member_join_timeout: seconds(60 * pace),
             offset_metadata_max: 64,
+            max_batch_bytes,
             offsets_retention: Duration::from_millis(retention),
             offsets_retention_check_interval: Duration::from_millis(
                 (retention / 8).min(60_000 * pace),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use kavka_assignor::leader::JoinedMembers;
+use kavka_checker::Op;
 use kavka_coordinator::group::Reply;
 use kavka_member::{
     AssignTask, Assignment, Assignor, CommitId, CommitMode, CommitOffset, Consumed, Coordinator,
@@ -19,7 +20,7 @@ use kavka_protocol::{
 
 use crate::{
     clock::Clock,
-    history::{Op, Outcome},
+    history,
     plan::Fault,
     translate::{ClientName, from_coordinator, to_coordinator},
     world::{Client, Event, Kind, World},
@@ -112,7 +113,7 @@ impl World {
         self.note(|_| format!("client {client} starts, a member of group {group}"));
         self.refresh(client);
         let topics = self.groups[group].topics.clone();
-        self.tell(client, Input::Subscribe(topics));
+        self.subscribe(client, topics);
         let after = self.random.below(self.plan.poll_every) + 1;
         self.schedule(after, Event::Goes { client });
     }
@@ -132,6 +133,26 @@ impl World {
         client
     }
 
+    pub(crate) fn group_of(&self, client: usize) -> String {
+        self.groups[self.clients[client].group].id.to_string()
+    }
+
+    pub(crate) fn subscribe(&mut self, client: usize, topics: BTreeSet<ByteString>) {
+        self.record(client, |world| Op::Subscribe {
+            group: world.group_of(client),
+            topics: topics.iter().filter_map(|name| world.life_of(name)).collect(),
+        });
+        self.tell(client, Input::Subscribe(topics));
+    }
+
+    /// The id under which a client knows a topic.
+    pub(crate) fn known_id(&self, client: usize, topic: &ByteString) -> Option<Uuid> {
+        match &self.clients[client].kind {
+            Kind::Ours(process) => process.ids.get(topic).copied(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn process(&mut self, client: usize) -> Option<&mut Process> {
         match &mut self.clients[client] {
             Client { is_alive: true, kind: Kind::Ours(process), .. } => Some(process),
@@ -144,7 +165,7 @@ impl World {
         self.clients[client].is_alive = false;
         self.alive.remove(&client);
         self.disconnect_all(client);
-        self.record(client, Outcome::Info, || Op::Crash);
+        self.record(client, |_| Op::Crash {});
     }
 
     /// Hands an input to the member and does what comes out.
@@ -225,7 +246,6 @@ impl World {
         let next = self.connections.len();
         let connection = self.clients[client].connections.get(&node).copied().unwrap_or(next);
         let name = self.clients[client].name.clone();
-        self.record_request(client, &request);
         let Some(request) = to_coordinator(request, &name, connection as u64 + 1) else {
             panic!("not for a coordinator");
         };
@@ -297,7 +317,7 @@ impl World {
     }
 
     pub(crate) fn process_hears(&mut self, client: usize, tag: u64, reply: Reply) {
-        self.record_reply(client, &reply);
+        self.record_reply(client, tag, &reply);
         if let Some(process) = self.process(client) {
             process.joins.remove(&tag);
         }
@@ -332,9 +352,11 @@ impl World {
                 }
                 let is_told = |partition| process.told.contains_key(partition);
                 assert!(owned.iter().all(is_told), "S32: what is owned was assigned");
-                self.record(client, Outcome::Ok, || Op::Assigned {
-                    generation,
-                    partitions: added.clone(),
+                let member_id = process.member.member_id().clone();
+                self.record(client, |world| Op::Assigned {
+                    group: world.group_of(client),
+                    member: history::member(&member_id, generation),
+                    partitions: added.iter().map(|tp| world.place_of(client, tp)).collect(),
                 });
             }
             Told::Revoking { drain, partitions, deadline, .. } => {
@@ -355,14 +377,20 @@ impl World {
                     assert_eq!(former, Some(true), "S32: revoked after revoking");
                     process.reading.remove(partition);
                 }
-                self.record(client, Outcome::Ok, || Op::Revoked { partitions: partitions.clone() });
+                self.record(client, |world| Op::Revoked {
+                    group: world.group_of(client),
+                    partitions: partitions.iter().map(|tp| world.place_of(client, tp)).collect(),
+                });
             }
             Told::Lost { partitions, .. } => {
                 for partition in &partitions {
                     assert!(process.told.remove(partition).is_some(), "S32: lost after assigned");
                     process.reading.remove(partition);
                 }
-                self.record(client, Outcome::Ok, || Op::Lost { partitions: partitions.clone() });
+                self.record(client, |world| Op::Lost {
+                    group: world.group_of(client),
+                    partitions: partitions.iter().map(|tp| world.place_of(client, tp)).collect(),
+                });
             }
             Told::CommitCompleted { commit, committed, failed } => {
                 let asked = process.commits.remove(&commit);
@@ -393,6 +421,12 @@ impl World {
             }
             Told::PositionFound { partition, position } => {
                 process.found(&partition, position, because);
+                self.record_position(
+                    client,
+                    &partition,
+                    position.offset,
+                    because == Because::Listed,
+                );
             }
             Told::MetadataWanted { .. } => self.schedule(delay, Event::Refreshes { client }),
         }
@@ -538,11 +572,7 @@ impl World {
             return None;
         }
         self.delivered(client, &partition, id, position.offset, next_offset);
-        self.record(client, Outcome::Ok, || Op::Polled {
-            partition: partition.clone(),
-            from: position.offset,
-            to: next_offset,
-        });
+        self.record_poll(client, &partition, id, position.offset, next_offset);
         Some(Consumed { partition, epoch, next_offset, leader_epoch })
     }
 
@@ -562,6 +592,14 @@ impl World {
             }
         };
         process.reading.remove(&partition);
+        let offset = match target {
+            OffsetTarget::At(position) => position.offset,
+            _ => 0,
+        };
+        self.record(client, |world| {
+            let partition = world.place_of(client, &partition);
+            Op::Seek { partition, offset }
+        });
         self.tell(client, Input::Seek { partition, target });
     }
 }

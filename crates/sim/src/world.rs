@@ -21,7 +21,7 @@ use crate::{
     coordinators::{Node, Shard},
     coverage::Coverage,
     foreign::Foreign,
-    history::Recorder,
+    history::Notebook,
     network::{Connection, ConnectionNumber},
     plan::{Case, Fault, Plan},
     process::Process,
@@ -135,7 +135,7 @@ pub struct World {
     /// A request that came twice, and what it was answered the first time.
     pub(crate) twin: Option<(group::RequestId, Reply)>,
     pub(crate) coverage: Coverage,
-    pub(crate) recorder: Option<Box<dyn Recorder>>,
+    pub(crate) notebook: Option<Notebook>,
     /// Checks are left out when a case runs again to compare traces.
     pub(crate) checked: bool,
     verbose: bool,
@@ -183,6 +183,8 @@ pub enum Mode {
     /// With every check.
     #[default]
     Checked,
+    /// With every check, and with a history for the checker.
+    Recorded,
     /// Without: only the trace is wanted.
     Unchecked,
     /// With every check, and told on standard error.
@@ -191,7 +193,7 @@ pub enum Mode {
 
 impl World {
     /// The beginning of a world.
-    pub fn new(case: &Case, mode: Mode, recorder: Option<Box<dyn Recorder>>) -> Self {
+    pub fn new(case: &Case, mode: Mode) -> Self {
         let plan = Plan::of(case);
         let mut world = Self {
             now: 1_000,
@@ -211,7 +213,7 @@ impl World {
             last_asked: 0,
             twin: None,
             coverage: Coverage::default(),
-            recorder,
+            notebook: (mode == Mode::Recorded).then(Notebook::default),
             checked: mode != Mode::Unchecked,
             verbose: mode == Mode::Told,
             hash: 0xcbf2_9ce4_8422_2325,
@@ -226,6 +228,8 @@ impl World {
         for topic in 0..self.plan.topics {
             self.topics.create(topic_name(topic), self.plan.partitions);
         }
+        let topics: Vec<ByteString> = self.topics.names().cloned().collect();
+        topics.iter().for_each(|topic| self.note_topic(topic));
         for _ in 0..self.plan.nodes {
             let clock = self.a_clock();
             self.nodes.push(Node { is_up: true, clock });
@@ -244,6 +248,9 @@ impl World {
                 progress: BTreeMap::new(),
                 rebalances: 0,
             });
+        }
+        self.begin_history();
+        for index in 0..self.plan.groups.len() {
             let group = self.plan.groups[index].clone();
             for member in 0..group.members {
                 self.start_process(index, (member < group.static_members).then_some(member));
@@ -344,6 +351,10 @@ impl World {
     /// The hash of everything that has happened.
     pub fn trace_hash(&self) -> u64 {
         self.hash
+    }
+
+    pub(crate) fn note_judged(&mut self) {
+        self.coverage.check("histories judged");
     }
 
     /// What has happened, counted.
