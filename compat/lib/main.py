@@ -14,9 +14,9 @@ from lib.broker import ApacheKafka, Kavka, Running
 from lib.checks import Report
 from lib.install import Missing
 from lib.paths import LOGS, ROOT, RUN, WORK
-from suites import client, connect, differential, go_clients, kcat, kill_loop, main_job, protocol, rust_client, streams, tools
+from suites import client, command_line, connect, differential, go_clients, kcat, kill_loop, main_job, protocol, rust_client, streams, tools
 
-SUITES = ["kcat", *clients.KINDS, "go", "rust", "tools", "protocol", "connect", "streams", "kill-loop", "main-job", "differential"]
+SUITES = ["kcat", *clients.KINDS, "go", "rust", "tools", "command-line", "protocol", "connect", "streams", "kill-loop", "main-job", "differential"]
 NEED_CONTROL = ["kill-loop", "main-job"]
 # It starts a pair of brokers of its own.
 OF_A_PAIR = ["differential"]
@@ -29,7 +29,7 @@ def arguments(argv):
         epilog="Exit code: 0 when everything that ran passed, 1 when something failed or nothing passed, 2 for wrong usage.",
     )
     target = parser.add_mutually_exclusive_group()
-    target.add_argument("--kavka", metavar="PATH", help="the kavka binary (default: target/release/kavka, built first)")
+    parser.add_argument("--kavka", metavar="PATH", help="the kavka binary: the broker, and the command line that is tested (default: target/release/kavka, built first)")
     target.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already; suites that restart it are skipped")
     target.add_argument("--apache", action="store_true", help="Apache Kafka from ../shared/peers/apache-kafka, to check the suites themselves")
     parser.add_argument("--only", metavar="SUITE", action="append", choices=SUITES, help=f"repeatable; one of {', '.join(SUITES)}")
@@ -85,7 +85,10 @@ def main(argv):
                 differential.run(binary, report, options.seed, options.steps)
             else:
                 broker = fresh(suite)
-                run(suite, broker, report, options)
+                if suite == "command-line":
+                    command_line.run(broker, report, options.kavka or build_kavka())
+                else:
+                    run(suite, broker, report, options)
         except Missing as reason:
             report.skip(suite, str(reason))
         except Exception as error:  # noqa: BLE001  one suite must not end the others
@@ -116,7 +119,7 @@ def needs(suite):
         install.venv()
     if suite == "kcat":
         install.kcat()
-    elif suite in ("tools", "differential"):
+    elif suite in ("tools", "command-line", "differential"):
         install.peer()
     elif suite == "go":
         install.go_groups()

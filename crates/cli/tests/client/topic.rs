@@ -73,6 +73,11 @@ async fn a_dry_run_changes_nothing() {
     cluster
         .run(&["topic", "alter", "orders", "-p", "9", "--set", "retention.ms=5", "--dry-run"])
         .data_saying("Nothing was changed: this was a dry run.");
+    let more = ["topic", "alter", "orders", "-p", "9", "--unset", "segment.ms", "--dry-run"];
+    let changes = cluster.run(&[&more[..], &["-o", "json"]].concat()).json();
+    assert_eq!(changes[0]["setting"], "segment.ms");
+    assert_eq!(changes[0]["after"], serde_json::Value::Null);
+    assert_eq!((changes[1]["before"].as_i64(), changes[1]["after"].as_i64()), (Some(3), Some(9)));
     assert_eq!(cluster.run(&["topic", "list"]).data(), "TOPIC   PARTITIONS\norders           3\n");
     let topic = only(&cluster.run(&["topic", "describe", "orders", "-o", "json"]).json());
     assert_eq!(topic["configs"], serde_json::json!({}));
