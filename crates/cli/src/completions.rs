@@ -16,7 +16,7 @@ use crate::{failure::Failure, options::Options};
 const VARIABLE: &str = "COMPLETE";
 
 /// How long a shell waits for names.
-const PATIENCE: Duration = Duration::from_millis(800);
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

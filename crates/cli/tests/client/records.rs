@@ -282,7 +282,7 @@ async fn ctrl_c_ends_reading_cleanly_and_commits_what_was_written() {
 
     let mut command = cluster.command(&["consume", "orders", "-n", "9", "--from", "earliest"]);
     let mut running = Running::start(&mut command);
-    running.line();
+    assert_eq!((running.line(), running.line()), ("a\n".to_owned(), "b\n".to_owned()));
     running.interrupt();
     let (code, stderr) = running.wait();
     assert_eq!((code, stderr.as_str()), (3, "Interrupted after 2 records.\n"));
