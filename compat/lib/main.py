@@ -14,12 +14,13 @@ from lib.broker import ApacheKafka, Kavka, Running
 from lib.checks import Report
 from lib.install import Missing
 from lib.paths import LOGS, ROOT, RUN, WORK
-from suites import client, command_line, connect, differential, go_clients, kcat, kill_loop, main_job, protocol, rust_client, streams, tools
+from suites import admin, client, command_line, connect, differential, go_clients, kcat, kill_loop, main_job, protocol, rust_client, streams, tools
 
-SUITES = ["kcat", *clients.KINDS, "go", "rust", "tools", "command-line", "protocol", "connect", "streams", "kill-loop", "main-job", "differential"]
+SUITES = ["kcat", *clients.KINDS, "go", "rust", "admin", "tools", "command-line", "protocol", "connect", "streams", "kill-loop", "main-job", "differential"]
 NEED_CONTROL = ["kill-loop", "main-job"]
 # It starts a pair of brokers of its own.
 OF_A_PAIR = ["differential"]
+WITHOUT_PYTHON_CLIENTS = [*OF_A_PAIR, "admin"]
 
 
 def arguments(argv):
@@ -115,7 +116,7 @@ def remove_old_runs():
 
 def needs(suite):
     """Installs what a suite needs before its broker starts."""
-    if suite not in OF_A_PAIR:
+    if suite not in WITHOUT_PYTHON_CLIENTS:
         install.venv()
     if suite == "kcat":
         install.kcat()
@@ -144,6 +145,8 @@ def run(suite, broker, report, options):
         go_clients.run(broker, report)
     elif suite == "rust":
         rust_client.run(broker, report)
+    elif suite == "admin":
+        admin.run(broker, report)
     elif suite == "protocol":
         protocol.run(broker, report)
     elif suite == "connect":

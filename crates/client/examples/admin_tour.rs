@@ -12,7 +12,7 @@ use kavka_client::{
         Acl, AclFilter, Change, CommittedOffset, ConfigChange, ConfigResource, DeleteBefore,
         DescribeConfigs, GroupFilter, GroupState, MemberIdentity, NewPartitions, NewTopic,
         OffsetSpec, OffsetsOfGroup, Operation, PatternType, Permission, ResourceType, ScramChange,
-        ScramMechanism,
+        ScramMechanism, TopicDescription,
     },
     settings::Secret,
 };
@@ -65,6 +65,21 @@ impl Report {
         };
         self.step(name, result, |found| *found == Some(code));
     }
+}
+
+/// Asks until the answer is right, for two seconds: it may take a moment until a broker sees what the controller did.
+async fn settled<T>(
+    ask: impl AsyncFn() -> Result<T, Error>,
+    is_right: impl Fn(&T) -> bool,
+) -> Result<T, Error> {
+    for _ in 0..20 {
+        let answer = ask().await;
+        if answer.as_ref().is_ok_and(&is_right) {
+            return answer;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    ask().await
 }
 
 /// The result of the only item.
@@ -147,15 +162,8 @@ async fn topics(admin: &Admin, report: &mut Report) {
     let shrunk =
         only(admin.create_partitions([(TOPIC, NewPartitions::up_to(1))], Change::Apply).await);
     report.refusal("take partitions away", shrunk, ErrorCode::InvalidPartitions);
-    // A cluster may take a moment until every broker knows a topic.
-    let mut described = only(admin.describe_topics([TOPIC]).await);
-    for _ in 0..20 {
-        if described.as_ref().is_ok_and(|topic| topic.partitions.len() == 3) {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        described = only(admin.describe_topics([TOPIC]).await);
-    }
+    let ask = async || only(admin.describe_topics([TOPIC]).await);
+    let described = settled(ask, |topic: &TopicDescription| topic.partitions.len() == 3).await;
     let id = described.as_ref().ok().and_then(|topic| topic.id);
     report.step("describe a topic", described, |topic| {
         topic.partitions.len() == 3 && topic.partitions.iter().all(|row| row.leader.is_some())
@@ -277,7 +285,8 @@ async fn security(admin: &Admin, report: &mut Report) {
             report.step("describe all ACLs", described, |_| true);
             let created = only(admin.create_acls([acl.clone()]).await);
             report.step("create an ACL", created, |()| true);
-            let found = admin.describe_acls(&of_tour()).await;
+            let ask = async || admin.describe_acls(&of_tour()).await;
+            let found = settled(ask, |found: &Vec<Acl>| !found.is_empty()).await;
             report.step("describe it", found, |found| *found == [acl.clone()]);
             let bad = Acl { host: "*".into(), principal: "nobody".into(), ..acl.clone() };
             let bad = only(admin.create_acls([bad]).await);
@@ -295,7 +304,8 @@ async fn security(admin: &Admin, report: &mut Report) {
         let altered = only(admin.alter_scram_users([(USER, set(mechanism, "secret"))]).await);
         report.step("set a SCRAM credential", altered, |()| true);
     }
-    let described = admin.describe_scram_users([USER]).await.and_then(only);
+    let ask = async || admin.describe_scram_users([USER]).await.and_then(only);
+    let described = settled(ask, |found: &BTreeMap<ScramMechanism, u32>| found.len() == 2).await;
     report.step("describe SCRAM credentials", described, |found| {
         found.len() == 2 && found.values().all(|iterations| *iterations == 4096)
     });

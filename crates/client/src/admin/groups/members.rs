@@ -130,8 +130,7 @@ impl Admin {
     /// Cancel safe only in this sense: a request that was sent is worked on.
     ///
     /// # Errors
-    /// The group cannot be described; or, per member, as [`Admin::remove_group_members`]. Of a KIP-848 group, brokers remove only
-    /// static members and those that speak the classic protocol.
+    /// The group cannot be described; or, per member, as [`Admin::remove_group_members`].
     pub async fn remove_all_group_members(
         &self,
         group: impl Into<ByteString>,
