@@ -194,6 +194,11 @@ impl Producer {
         self.handle.core.partition_count(topic).await
     }
 
+    #[cfg(test)]
+    fn core(&self) -> &Arc<Core> {
+        &self.handle.core
+    }
+
     /// Bytes of `buffer.memory` that are taken by batches which are being filled, wait, or are on the wire.
     pub fn buffered_bytes(&self) -> usize {
         self.handle.core.buffered_bytes()

@@ -784,3 +784,26 @@ pub(super) fn timestamp_of(record: &ProducerRecord<'_>) -> i64 {
         i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::Producer;
+
+    #[tokio::test]
+    async fn an_epoch_rises_once_for_all_partitions_and_at_its_end_another_id_is_asked_for() {
+        let producer = Producer::builder().bootstrap_servers("localhost:1").build().unwrap();
+        let core = producer.core();
+        assert_eq!(core.identity_after(None), None);
+        let at = |epoch| Some(Identity { id: 7, epoch });
+        *core.identity.lock().unwrap() = at(0);
+        assert_eq!(core.identity_after(None), at(0));
+        assert_eq!(core.identity_after(at(0)), at(1));
+        // Another partition that used the old one takes the one there is.
+        assert_eq!(core.identity_after(at(0)), at(1));
+        *core.identity.lock().unwrap() = at(i16::MAX);
+        assert_eq!(core.identity_after(at(i16::MAX)), None);
+        assert_eq!(core.identity_after(at(3)), None);
+    }
+}
