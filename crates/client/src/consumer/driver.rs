@@ -242,7 +242,9 @@ impl Driver {
 
     fn next_deadline(&self) -> Instant {
         let member = self.member.next_deadline().map(|time| self.at(time));
-        let fetcher = self.fetcher.wake_at();
+        // Who fetches no more would otherwise be woken for ever by a time that has passed.
+        let fetches = !self.is_closing && !self.has_failed;
+        let fetcher = self.fetcher.wake_at().filter(|_| fetches);
         let ping = Some(self.last_ping + self.max_poll_interval / 3);
         let far = Instant::now() + Duration::from_secs(3600);
         [member, fetcher, ping, self.look_again_at].into_iter().flatten().min().unwrap_or(far)
