@@ -21,7 +21,11 @@ use super::{
     reader::Reader,
     settings::{ConsumerSettings, NamedAssignor},
 };
-use crate::{Error, ErrorKind, cluster::Cluster, settings::Outcome};
+use crate::{
+    Error, ErrorKind,
+    cluster::Cluster,
+    settings::{Outcome, TokenProvider, TokenSource},
+};
 
 /// Settings for a [`Consumer`]; Kafka's defaults unless set.
 #[derive(Clone, Debug, Default)]
@@ -150,6 +154,12 @@ impl ConsumerBuilder {
     /// Whether a consumer takes a property of this name: a file may have those of other clients too.
     pub fn knows(name: &str) -> bool {
         ConsumerSettings::knows(name)
+    }
+
+    /// Where tokens for OAUTHBEARER come from.
+    pub fn token_provider(mut self, provider: Arc<dyn TokenProvider>) -> Self {
+        self.settings.common.security.sasl.tokens = TokenSource::Provider(provider);
+        self
     }
 
     /// A property by Kafka's name. A wrong one makes [`ConsumerBuilder::build`] fail; one that means nothing here is logged.

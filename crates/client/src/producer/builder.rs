@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Error,
     cluster::Cluster,
-    settings::{Outcome, common_names, unknown_property},
+    settings::{Outcome, TokenProvider, TokenSource, common_names, unknown_property},
 };
 
 /// Settings for a [`Producer`]. Whatever has no method here is a [`property`](ProducerBuilder::property).
@@ -118,6 +118,12 @@ impl ProducerBuilder {
     /// Whether a producer takes a property of this name: a file may have those of other clients too.
     pub fn knows(name: &str) -> bool {
         common_names().chain(NAMES.iter().copied()).any(|known| known == name)
+    }
+
+    /// Where tokens for OAUTHBEARER come from.
+    pub fn token_provider(mut self, provider: Arc<dyn TokenProvider>) -> Self {
+        self.draft.common.security.sasl.tokens = TokenSource::Provider(provider);
+        self
     }
 
     /// A property by Kafka's name. A wrong one makes [`ProducerBuilder::build`] fail.
