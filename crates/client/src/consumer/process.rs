@@ -320,10 +320,13 @@ where
             Some(_) => self.consumer.handle().commit().await.map(drop).map_err(Error::from),
             None => Ok(()),
         };
-        let closed = self.consumer.close().await;
-        match self.error {
+        let Self { consumer, events, error, processed, .. } = self;
+        // Closing revokes everything, and a revocation that nobody takes notice of would hold it up.
+        drop(events);
+        let closed = consumer.close().await;
+        match error {
             Some(error) => Err(error),
-            None => committed.and(closed).map(|()| self.processed),
+            None => committed.and(closed).map(|()| processed),
         }
     }
 

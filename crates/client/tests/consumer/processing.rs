@@ -177,3 +177,25 @@ async fn two_processors_lose_nothing_while_partitions_move_between_them() {
     assert_eq!(before, 1200, "what was finished is committed before partitions go");
     assert_eq!(committed(&context).await, (0..4).map(|p| (p, 300)).collect());
 }
+
+#[tokio::test]
+async fn a_processor_that_stops_does_not_wait_for_a_revocation_that_only_it_could_take() {
+    let context = Context::new(2).await;
+    context.produce(0, &numbered(0, 0, 3), 3).await;
+    let processor = context.subscribed().await.process(Ordering::Key, 4);
+    let stopper = processor.stopper();
+    let handler = move |record: Record| {
+        let stopper = stopper.clone();
+        async move {
+            if value(&record) == "p0-2" {
+                stopper.stop();
+            }
+            Ok::<(), String>(())
+        }
+    };
+    // It would be given up after half of the 30 s that closing may take.
+    let run = tokio::time::timeout(Duration::from_secs(10), processor.run(handler));
+    let processed = run.await.expect("without waiting for the deadline").unwrap();
+    assert_eq!(processed.succeeded, 3);
+    assert_eq!(committed(&context).await[&0], 3);
+}
