@@ -25,21 +25,18 @@ async fn two_members_share(assignors: &[&str]) {
     let mut first = member().await;
     let mut seen = take(&mut first, 30).await;
     let second = member().await;
+    // Both of them, for a cooperative rebalance is over for one before the other.
+    let handles = (first.handle(), second.handle());
     let both = async {
-        // Each of the two, for a cooperative rebalance ends on one side first.
-        let (one, other) = (first.handle(), second.handle());
-        async move {
-            loop {
-                let one = one.assignment().await.unwrap();
-                let other = other.assignment().await.unwrap();
-                if one.len() == 2 && other.len() == 2 {
-                    return (one, other);
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+        loop {
+            let one = handles.0.assignment().await.unwrap();
+            let other = handles.1.assignment().await.unwrap();
+            if one.len() == 2 && other.len() == 2 {
+                return (one, other);
             }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-    .await;
+    };
     let (one, other) = reading_while(&mut first, &mut seen, both).await;
     assert!(one.is_disjoint(&other), "{one:?} {other:?}");
     let mut second = second;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod cancelled;
 mod commits;
 mod context;
 mod groups;

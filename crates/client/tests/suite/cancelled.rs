@@ -1,0 +1,169 @@
+//! Calls that are dropped at each of their awaits: nothing is lost by it, and the client goes on.
+//!
+//! What reading, committing and sending do when they are dropped is tested with the test kit, in `tests/consumer/faults.rs` and
+//! `tests/producer_faults.rs`, at random. Here is the rest: what a handle and the admin are asked.
+
+use std::{collections::BTreeMap, pin::pin, task::Poll};
+
+use kavka_client::{
+    IsolationLevel, ProducerRecord,
+    admin::{
+        Change, CommittedOffset, ConfigChange, ConfigResource, DeleteBefore, DescribeConfigs,
+        GroupFilter, NewPartitions, NewTopic, OffsetSpec, OffsetsOfGroup,
+    },
+    consumer::{Offsets, SeekTo},
+};
+
+use crate::context::*;
+
+/// Polls a future so many times, each when it is woken, then drops it; its output if it was ready by then.
+async fn polled<F: Future>(times: u32, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = times;
+    std::future::poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Makes a call again and again, dropped after one poll more each time, until it is ready; then what it said.
+macro_rules! dropped_at_each_await {
+    ($call:expr) => {{
+        let mut polls = 0;
+        loop {
+            if let Some(output) = within(polled(polls, $call)).await {
+                break output;
+            }
+            polls += 1;
+            assert!(polls < 10_000, "it waits again and again");
+        }
+    }};
+}
+
+#[tokio::test]
+async fn calls_of_an_admin_may_be_dropped_at_each_await() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 10)).await;
+    let (admin, topic, group) = (&context.admin, context.topic.as_str(), context.group.as_str());
+    dropped_at_each_await!(admin.describe_cluster()).unwrap();
+    dropped_at_each_await!(admin.list_topics()).unwrap();
+    let another = unique("t");
+    let new = || [NewTopic::new(another.as_str()).partitions(1).replication_factor(1)];
+    // Those that were dropped may have made it.
+    drop(dropped_at_each_await!(admin.create_topics(new(), Change::Apply)));
+    let grow = || [(another.as_str(), NewPartitions::up_to(3))];
+    drop(dropped_at_each_await!(admin.create_partitions(grow(), Change::Apply)));
+    let described = dropped_at_each_await!(admin.describe_topics([another.as_str()]));
+    assert_eq!(described[another.as_str()].clone().unwrap().partitions.len(), 3);
+
+    let resource = ConfigResource::Topic(topic.into());
+    let set = || {
+        let change = ConfigChange::Set("123456789".into());
+        [(resource.clone(), BTreeMap::from([("retention.ms".into(), change)]))]
+    };
+    dropped_at_each_await!(admin.alter_configs(set(), Change::Apply))[&resource].clone().unwrap();
+    let asked = DescribeConfigs { names: ["retention.ms".into()].into(), ..Default::default() };
+    let configs = dropped_at_each_await!(admin.describe_configs([resource.clone()], &asked));
+    let value = configs[&resource].clone().unwrap()["retention.ms"].value.clone();
+    assert_eq!(value.as_deref(), Some("123456789"));
+
+    let place = context.tp(0);
+    let before = || [(place.clone(), DeleteBefore::Offset(4))];
+    let deleted = dropped_at_each_await!(admin.delete_records(before()));
+    assert_eq!(deleted[&place].clone().unwrap(), 4);
+    let earliest = || [(place.clone(), OffsetSpec::Earliest)];
+    let level = IsolationLevel::ReadUncommitted;
+    let found = dropped_at_each_await!(admin.list_offsets(earliest(), level));
+    assert_eq!(found[&place].clone().unwrap().unwrap().offset, 4);
+
+    let moved = || [(place.clone(), CommittedOffset::new(7))];
+    let altered = dropped_at_each_await!(admin.alter_group_offsets(group, moved()));
+    altered[&place].clone().unwrap();
+    let all = || [OffsetsOfGroup::all(group)];
+    let offsets = dropped_at_each_await!(admin.list_group_offsets(all(), false));
+    assert_eq!(offsets[group].clone().unwrap()[&place].clone().unwrap().unwrap().offset, 7);
+    let listed = dropped_at_each_await!(admin.list_groups(&GroupFilter::default())).unwrap();
+    assert!(listed.groups.contains_key(group));
+    dropped_at_each_await!(admin.describe_groups([group]))[group].clone().unwrap();
+    dropped_at_each_await!(admin.remove_all_group_members(group, None)).unwrap();
+    drop(dropped_at_each_await!(admin.delete_group_offsets(group, [place.clone()])));
+    assert_eq!(context.committed_offset(0).await, None);
+    drop(dropped_at_each_await!(admin.delete_groups([group])));
+    let listed = within(admin.list_groups(&GroupFilter::default())).await.unwrap();
+    assert!(!listed.groups.contains_key(group));
+    drop(dropped_at_each_await!(admin.delete_topics([another.as_str()])));
+    let listed = within(admin.list_topics()).await.unwrap();
+    assert!(listed.iter().all(|listed| *listed.name != *another));
+}
+
+#[tokio::test]
+async fn calls_of_a_consumer_may_be_dropped_at_each_await() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 20)).await;
+    let place = context.tp(0);
+    let mut consumer = context.consumer().build().unwrap();
+    // Once polled, it is done.
+    assert!(polled(1, consumer.subscribe([&context.topic])).await.is_none());
+    assert_eq!(take(&mut consumer, 3).await, numbered(0, 0, 3));
+    for offset in [15, 2, 9] {
+        let to = SeekTo::Offset(i64::try_from(offset).unwrap());
+        drop(polled(1, consumer.seek(&place, to)).await);
+        // Calls are worked on in their order: when this one is, the one before was.
+        within(consumer.assignment()).await.unwrap();
+        assert_eq!(take(&mut consumer, 3).await, numbered(0, offset, offset + 3));
+    }
+    assert_eq!(dropped_at_each_await!(consumer.assignment()).unwrap(), [place.clone()].into());
+    assert_eq!(
+        dropped_at_each_await!(consumer.position(&place)).unwrap(),
+        11,
+        "the last is in hand"
+    );
+    dropped_at_each_await!(consumer.lag(&place)).unwrap();
+    assert_eq!(dropped_at_each_await!(consumer.end_offsets([place.clone()])).unwrap()[&place], 20);
+    let begins = dropped_at_each_await!(consumer.beginning_offsets([place.clone()])).unwrap();
+    assert_eq!(begins[&place], 0);
+    dropped_at_each_await!(consumer.offsets_for_times([(place.clone(), 0)])).unwrap();
+    assert_eq!(dropped_at_each_await!(consumer.partitions_for(&context.topic)).unwrap().len(), 1);
+    let offsets = || Offsets::new().with(place.clone(), 5);
+    dropped_at_each_await!(consumer.commit_offsets(offsets())).unwrap();
+    assert_eq!(context.committed_offset(0).await, Some(5));
+    dropped_at_each_await!(consumer.commit()).unwrap();
+    assert_eq!(
+        dropped_at_each_await!(consumer.committed([place.clone()])).unwrap()[&place].offset,
+        12
+    );
+    assert_eq!(take(&mut consumer, 8).await, numbered(0, 12, 20), "nothing of it was lost");
+    within(consumer.seek(&place, SeekTo::Offset(12))).await.unwrap();
+    let mut own = consumer.partition_stream(&place).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 8 {
+        let record = dropped_at_each_await!(own.next()).unwrap().unwrap();
+        seen.push(text(&record));
+    }
+    assert_eq!(seen, numbered(0, 12, 20));
+    drop(own);
+    drop(polled(1, consumer.unsubscribe()).await);
+    assert!(within(consumer.assignment()).await.unwrap().is_empty());
+    assert!(polled(1, consumer.close()).await.is_none(), "it goes on in the background");
+}
+
+#[tokio::test]
+async fn calls_of_a_producer_may_be_dropped_at_each_await() {
+    let context = Context::new(1).await;
+    let producer = context.producer().build().unwrap();
+    assert_eq!(dropped_at_each_await!(producer.partition_count(&context.topic)).unwrap(), 1);
+    let record = || ProducerRecord::to(&context.topic).value("once");
+    let delivery = dropped_at_each_await!(producer.send(record())).unwrap();
+    dropped_at_each_await!(producer.flush());
+    assert_eq!(within(delivery).await.unwrap().offset, Some(0), "no dropped send was taken");
+    drop(polled(1, producer.close(PATIENCE)).await);
+    assert!(producer.send(record()).await.is_err(), "closed all the same");
+}
