@@ -25,8 +25,11 @@ async fn topics_are_made_described_grown_and_deleted() {
     within(admin.create_partitions(grow(5), Change::Apply)).await[topic].clone().unwrap();
     let error = within(admin.create_partitions(grow(4), Change::Apply)).await[topic].clone();
     assert_eq!(error.unwrap_err().code(), Some(ErrorCode::InvalidPartitions));
-    let listed = within(admin.list_topics()).await.unwrap();
-    assert!(listed.iter().any(|listed| &*listed.name == topic && listed.partitions == 5));
+    eventually(async || {
+        let listed = admin.list_topics().await.unwrap();
+        listed.iter().any(|listed| &*listed.name == topic && listed.partitions == 5)
+    })
+    .await;
     within(admin.delete_topics([topic])).await[topic].clone().unwrap();
     let error = within(admin.delete_topics([topic])).await[topic].clone().unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::UnknownTopicOrPartition));
@@ -48,12 +51,13 @@ async fn configs_are_set_told_and_unset() {
     };
     assert_eq!(entry().await.source, ConfigSource::Default);
     change(ConfigChange::Set("12345".into())).await.unwrap();
+    eventually(async || entry().await.source == ConfigSource::Topic).await;
     let set = entry().await;
     assert_eq!((set.value.as_deref(), set.source), (Some("12345"), ConfigSource::Topic));
     let error = change(ConfigChange::Set("soon".into())).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::InvalidConfig), "{error}");
     change(ConfigChange::Delete).await.unwrap();
-    assert_eq!(entry().await.source, ConfigSource::Default);
+    eventually(async || entry().await.source == ConfigSource::Default).await;
 }
 
 #[tokio::test]

@@ -61,8 +61,11 @@ async fn calls_of_an_admin_may_be_dropped_at_each_await() {
     drop(dropped_at_each_await!(admin.create_topics(new(), Change::Apply)));
     let grow = || [(another.as_str(), NewPartitions::up_to(3))];
     drop(dropped_at_each_await!(admin.create_partitions(grow(), Change::Apply)));
-    let described = dropped_at_each_await!(admin.describe_topics([another.as_str()]));
-    assert_eq!(described[another.as_str()].clone().unwrap().partitions.len(), 3);
+    eventually(async || {
+        let described = dropped_at_each_await!(admin.describe_topics([another.as_str()]));
+        described[another.as_str()].as_ref().is_ok_and(|topic| topic.partitions.len() == 3)
+    })
+    .await;
 
     let resource = ConfigResource::Topic(topic.into());
     let set = || {
@@ -71,9 +74,12 @@ async fn calls_of_an_admin_may_be_dropped_at_each_await() {
     };
     dropped_at_each_await!(admin.alter_configs(set(), Change::Apply))[&resource].clone().unwrap();
     let asked = DescribeConfigs { names: ["retention.ms".into()].into(), ..Default::default() };
-    let configs = dropped_at_each_await!(admin.describe_configs([resource.clone()], &asked));
-    let value = configs[&resource].clone().unwrap()["retention.ms"].value.clone();
-    assert_eq!(value.as_deref(), Some("123456789"));
+    eventually(async || {
+        let configs = dropped_at_each_await!(admin.describe_configs([resource.clone()], &asked));
+        let value = configs[&resource].clone().unwrap()["retention.ms"].value.clone();
+        value.as_deref() == Some("123456789")
+    })
+    .await;
 
     let place = context.tp(0);
     let before = || [(place.clone(), DeleteBefore::Offset(4))];
@@ -100,8 +106,11 @@ async fn calls_of_an_admin_may_be_dropped_at_each_await() {
     let listed = within(admin.list_groups(&GroupFilter::default())).await.unwrap();
     assert!(!listed.groups.contains_key(group));
     drop(dropped_at_each_await!(admin.delete_topics([another.as_str()])));
-    let listed = within(admin.list_topics()).await.unwrap();
-    assert!(listed.iter().all(|listed| *listed.name != *another));
+    eventually(async || {
+        let listed = admin.list_topics().await.unwrap();
+        listed.iter().all(|listed| *listed.name != *another)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ impl Context {
         let new = NewTopic::new(topic).partitions(partitions).replication_factor(1);
         let new = configs.iter().fold(new, |new, (name, value)| new.config(*name, *value));
         within(self.admin.create_topics([new], Change::Apply)).await[topic].clone().unwrap();
+        eventually(async || self.admin.describe_topics([topic]).await[topic].is_ok()).await;
     }
 
     /// A consumer of the group that begins at the beginning, with short times.
@@ -176,4 +177,14 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 
 pub(crate) async fn close(consumer: Consumer) {
     within(consumer.close()).await.unwrap();
+}
+
+/// Waits until something holds: brokers learn of what their controller has changed a little later.
+pub(crate) async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+    within(async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
