@@ -351,13 +351,29 @@ impl World {
                     topics: std::iter::repeat_n(topics, many).flatten().collect(),
                 })
             }
+            Fault::GroupsDeleted if self.random.below(2) == 0 => {
+                Request::DeleteGroups(vec!["by-hand".into(), "no-such-group".into()])
+            }
             Fault::GroupsDeleted => Request::DeleteGroups(vec![id, "no-such-group".into()]),
             Fault::OffsetsDeleted => {
                 let id = if self.random.below(5) == 0 { "no-such-group".into() } else { id };
                 let topics = names.into_iter().map(|name| (name, vec![0, 1])).collect();
                 Request::DeleteOffsets(DeleteOffsetsRequest { group: id, topics })
             }
-            Fault::Look => match self.random.below(3) {
+            Fault::Look => match self.random.below(4) {
+                3 => {
+                    // Of topics of these names that there never were.
+                    let topic = |name: ByteString| kavka_coordinator::group::FetchTopic {
+                        name,
+                        topic_id: Uuid::from_bytes([255; 16]),
+                        partitions: vec![0, 1],
+                    };
+                    Request::FetchOffsets(kavka_coordinator::group::FetchRequest {
+                        group: id,
+                        topics: Some(names.into_iter().map(topic).collect()),
+                        require_stable: false,
+                    })
+                }
                 0 => Request::ListGroups(ListRequest::default()),
                 1 => Request::DescribeGroups(vec![id, "no-such-group".into()]),
                 _ => Request::FetchOffsets(kavka_coordinator::group::FetchRequest {
@@ -375,7 +391,12 @@ impl World {
             }
         };
         self.landed(fault);
-        let Some(node) = self.coordinator_of(&self.groups[group].id.clone()) else { return };
+        let of = match &request {
+            Request::CommitOffsets(commit) => commit.group.clone(),
+            Request::DeleteGroups(groups) => groups[0].clone(),
+            _ => self.groups[group].id.clone(),
+        };
+        let Some(node) = self.coordinator_of(&of) else { return };
         let client = self.add_client(group, Kind::Operator);
         self.send(client, node, 1, request);
     }

@@ -67,6 +67,8 @@ pub(crate) struct Host {
     waiting: Vec<Waiting>,
     /// Requests it has not answered yet.
     parked: BTreeSet<group::RequestId>,
+    /// The generation that each group made last.
+    pub(crate) generations: std::collections::BTreeMap<ByteString, i32>,
     armed: Option<u64>,
 }
 
@@ -423,7 +425,8 @@ impl World {
                 expire_timestamp_ms: None,
                 topic_id,
             };
-            let group = self.groups[*group].id.clone();
+            let by_hand = shard == 0 && self.random.below(2) == 0;
+            let group = if by_hand { "by-hand".into() } else { self.groups[*group].id.clone() };
             let at = kavka_member::TopicPartition::new(topic.clone(), 0);
             self.record_transaction(&group, &at, topic_id);
             Logged::Transactional(
@@ -472,6 +475,7 @@ impl World {
             is_fenced: false,
             waiting: Vec::new(),
             parked: BTreeSet::new(),
+            generations: std::collections::BTreeMap::new(),
             armed: None,
         });
         self.schedule(delay, Event::Loads { shard, node, life });

@@ -551,6 +551,7 @@ impl World {
             // Not that of a member that lives: it would be taken for it, and rightly so.
             _ => format!("{stolen}x").into(),
         };
+        let of_stolen = generation;
         let generation = generation + i32::try_from(self.random.below(3)).unwrap_or(0) - 1;
         let group_id = match self.random.below(8) {
             0 => ByteString::new(),
@@ -564,7 +565,7 @@ impl World {
                 group: group_id,
                 generation,
                 // Of a living one, in a generation that it is not in.
-                member_id: if generation < 0 { stolen } else { member_id },
+                member_id: if generation != of_stolen { stolen } else { member_id },
                 instance_id,
             }),
             1 => Request::Sync(SyncRequest {

@@ -14,7 +14,6 @@ pub const COORDINATOR: &[(&str, &str)] = &[
     ("generation-stays", "a rebalance in the same generation"),
     ("sync-not-watched", "KAFKA-12890: a member that never syncs"),
     ("empty-group-not-stored", "a group that is empty has its members back after a failover"),
-    ("old-assignment-kept", "a SyncGroup answered with what was before"),
     ("heartbeat-of-any-generation", "KAFKA-9823: generations not compared"),
     ("heartbeat-hides-rebalance", "members do not hear of a rebalance"),
     ("leave-without-rebalance", "what a member leaves behind is nobody's"),

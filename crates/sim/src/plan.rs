@@ -288,7 +288,11 @@ impl Plan {
         let groups: Vec<GroupPlan> = (0..groups).map(group).collect();
         let session = (6_000 + random.below(9_000)) * pace;
         let heartbeat = session / (3 + random.below(4));
-        let rebalance = session * (1 + random.below(3));
+        // Who does not join in time may have a session all the same.
+        let rebalance = match random.below(5) {
+            0 => session / 2,
+            other => session * other.min(3),
+        };
         let retention = *random.pick(&[30, 120, 100_000]) * 1_000 * pace;
         let delay = *random.pick(&[0, 500, 3_000]) * pace;
         let max_batch_bytes = if random.below(8) == 0 { 1_500 } else { 1_048_588 };

@@ -41,6 +41,11 @@ pub(crate) enum Watch {
         request: FetchRequest,
         id: RequestId,
     },
+    /// A heartbeat of a member, in a generation that may not be the group's.
+    Heartbeat {
+        id: RequestId,
+        is_current: bool,
+    },
     /// A client without an id, of a version that is given one first.
     FirstJoin {
         id: RequestId,
@@ -197,6 +202,14 @@ impl World {
             {
                 Watch::FirstJoin { id: *id }
             }
+            Input::Request(id, Request::Heartbeat(heartbeat)) => {
+                match membership(machine, &heartbeat.group, &heartbeat.member_id)? {
+                    (generation, true) => {
+                        Watch::Heartbeat { id: *id, is_current: heartbeat.generation == generation }
+                    }
+                    (_, false) => return None,
+                }
+            }
             Input::Request(id, Request::DeleteOffsets(delete)) => {
                 let group = served(machine).find(|group| group.group == delete.group)?;
                 if group.state != GroupState::Stable {
@@ -235,6 +248,13 @@ impl World {
                 if let Some(Reply::FetchOffsets(reply)) = answer.map(|answer| &answer.reply) {
                     self.shards[shard].naive.check_fetch(&request, reply);
                     self.coverage.check("offsets read");
+                }
+            }
+            Some(Watch::Heartbeat { id, is_current }) => {
+                let answer = output.answers.iter().find(|answer| answer.request == id);
+                if let Some(Reply::Heartbeat(code)) = answer.map(|answer| &answer.reply) {
+                    let is_taken = matches!(code, ErrorCode::None | ErrorCode::RebalanceInProgress);
+                    assert!(is_current || !is_taken, "S8: a heartbeat of another generation");
                 }
             }
             Some(Watch::FirstJoin { id }) => {
@@ -309,8 +329,32 @@ impl World {
 
     /// S9: when the leader's assignment is there, no partition is anybody's twice, and nobody has what it did not ask for.
     fn check_stable(&mut self, shard: usize, host: usize, output: &Output) {
-        let machine = &self.shards[shard].hosts[host].machine;
         for event in &output.events {
+            if let EventKind::StaticMemberReplaced { state, .. } = &event.kind
+                && *state == GroupState::CompletingRebalance
+            {
+                let begins = |other: &group::Event| {
+                    other.group == event.group
+                        && matches!(other.kind, EventKind::RebalanceStarted { .. })
+                };
+                assert!(
+                    output.events.iter().any(begins),
+                    "S13: the leader assigns to an id that is gone"
+                );
+            }
+            if let EventKind::JoinCompleted { .. } = &event.kind {
+                let former = self.shards[shard].hosts[host]
+                    .generations
+                    .insert(event.group.clone(), event.generation);
+                assert!(
+                    former.is_none_or(|former| former < event.generation),
+                    "S8: a rebalance of {} without a new generation",
+                    event.group
+                );
+            }
+            if let EventKind::GroupDeleted { .. } = &event.kind {
+                self.shards[shard].hosts[host].generations.remove(&event.group);
+            }
             if let EventKind::MembersDidNotJoin { members } = &event.kind {
                 let is_dynamic = |id: &ByteString| id.starts_with("client-");
                 assert!(
@@ -319,6 +363,7 @@ impl World {
                 );
             }
             let EventKind::AssignmentReceived { .. } = event.kind else { continue };
+            let machine = &self.shards[shard].hosts[host].machine;
             let Some(group) = served(machine).find(|found| found.group == event.group) else {
                 continue;
             };
