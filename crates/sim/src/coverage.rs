@@ -129,7 +129,6 @@ pub const CODES: &[(&str, &[ErrorCode])] = {
                 E::CoordinatorLoadInProgress,
                 E::NotCoordinator,
                 E::GroupIdNotFound,
-                E::NonEmptyGroup,
                 E::InvalidGroupId,
                 E::GroupSubscribedToTopic,
             ],
