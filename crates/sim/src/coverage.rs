@@ -147,7 +147,7 @@ pub const CODES: &[(&str, &[ErrorCode])] = {
             "DescribeGroups",
             &[E::None, E::CoordinatorLoadInProgress, E::NotCoordinator, E::GroupIdNotFound],
         ),
-        ("ListGroups", &[E::None, E::CoordinatorLoadInProgress, E::NotCoordinator]),
+        ("ListGroups", &[E::None, E::NotCoordinator]),
     ]
 };
 
