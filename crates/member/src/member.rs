@@ -32,6 +32,8 @@ pub struct Member {
     positions: Positions,
     commits: Commits,
     mode: Mode,
+    /// What to read by itself once the group is left.
+    assigns_later: Option<BTreeSet<TopicPartition>>,
     /// When a close is over in any case.
     closing: Option<Monotonic>,
 }
@@ -73,6 +75,7 @@ impl Member {
             positions: Positions::default(),
             commits: Commits::default(),
             mode: Mode::Idle,
+            assigns_later: None,
             closing: None,
         })
     }
@@ -240,7 +243,7 @@ impl Member {
             Some(ErrorKind::Closed)
         } else if self.config.group_id.is_none() {
             Some(ErrorKind::Misuse("subscribe needs a group.id"))
-        } else if self.mode == Mode::SelfAssigned {
+        } else if self.mode == Mode::SelfAssigned || self.assigns_later.is_some() {
             Some(ErrorKind::Misuse("unsubscribe before changing from assign to subscribe"))
         } else if topics.iter().any(|topic| topic.is_empty() || topic.len() > MAX_TOPIC_NAME) {
             Some(ErrorKind::Misuse("a topic's name has 1 to 249 characters"))
@@ -258,10 +261,19 @@ impl Member {
         if self.closing.is_some() || matches!(self.mode, Mode::Failed(_)) {
             return self.tell(output, ErrorKind::Closed);
         }
-        if self.mode == Mode::Subscribed || self.classic.is_departing() {
+        if self.mode == Mode::Subscribed {
             let kind = ErrorKind::Misuse("unsubscribe before changing from subscribe to assign");
             return self.tell(output, kind);
         }
+        if self.classic.is_departing() {
+            // What is still owned is committed under the membership; only then can the group be read beside its members.
+            self.assigns_later = Some(wanted.clone());
+            return;
+        }
+        self.assign_self(now, output, wanted);
+    }
+
+    fn assign_self(&mut self, now: Now, output: &mut Output, wanted: &BTreeSet<TopicPartition>) {
         self.mode = Mode::SelfAssigned;
         let Self { config, random, requests, positions, commits, .. } = self;
         let ctx = &mut Context { now, config, random, requests, output };
@@ -274,6 +286,7 @@ impl Member {
     }
 
     fn on_unsubscribe(&mut self, now: Now, output: &mut Output) {
+        self.assigns_later = None;
         let Self { config, random, requests, classic, positions, .. } = self;
         let ctx = &mut Context { now, config, random, requests, output };
         match self.mode {
@@ -325,6 +338,7 @@ impl Member {
             return;
         }
         self.closing = Some(now.monotonic + timeout);
+        self.assigns_later = None;
         let Self { config, random, requests, classic, positions, commits, .. } = self;
         let ctx = &mut Context { now, config, random, requests, output };
         if self.mode == Mode::SelfAssigned {
@@ -351,6 +365,12 @@ impl Member {
     fn step(&mut self, now: Now, output: &mut Output) -> bool {
         if self.mode == Mode::Closed || self.maybe_closed(now, output) {
             return false;
+        }
+        if !self.classic.is_departing()
+            && let Some(wanted) = self.assigns_later.take()
+            && self.mode == Mode::Idle
+        {
+            self.assign_self(now, output, &wanted);
         }
         let wants_coordinator = self.wants_coordinator();
         let Self { config, random, requests, lookup, classic, positions, commits, mode, .. } = self;

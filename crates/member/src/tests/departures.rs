@@ -42,6 +42,41 @@ fn static_member_closes_without_leaving_unless_it_is_told_to() {
     assert_eq!(leave.instance_id.as_deref(), Some("i"), "KIP-1092");
 }
 
+/// Right after an unsubscribe it was refused, with the advice to unsubscribe.
+#[test]
+fn partitions_assigned_while_the_group_is_being_left_are_read_once_it_is() {
+    let mut ctx = Context::with(auto_commit());
+    ctx.stable(1, &[0]);
+    ctx.consume(0, 15);
+    ctx.step(Input::Unsubscribe);
+    ctx.step(Input::AssignSelf([tp(1)].into()));
+    ctx.step(Input::Subscribe(["t".into()].into()));
+    let refused = ctx.events.last();
+    assert!(
+        matches!(refused, Some(Event::Error(error)) if matches!(error.kind, ErrorKind::Misuse(_))),
+        "{refused:?}"
+    );
+    assert_eq!(ctx.answer_commit(ErrorCode::None).offsets, [(tp(0), at(15))].into());
+    assert!(ctx.member.owned().is_empty(), "the group is not left yet");
+    ctx.answer(RequestKind::Leave, Response::Leave(ErrorCode::None));
+    assert_eq!(ctx.member.owned(), [tp(1)].into());
+}
+
+#[test]
+fn partitions_assigned_while_the_group_is_being_left_are_forgotten_by_unsubscribe_and_close() {
+    for input in
+        [Input::Unsubscribe, Input::Close { timeout: Duration::from_secs(30), leave: None }]
+    {
+        let mut ctx = Context::new();
+        ctx.stable(1, &[0]);
+        ctx.step(Input::Unsubscribe);
+        ctx.step(Input::AssignSelf([tp(1)].into()));
+        ctx.step(input);
+        ctx.answer(RequestKind::Leave, Response::Leave(ErrorCode::None));
+        assert!(ctx.member.owned().is_empty());
+    }
+}
+
 /// L6: the answer to LeaveGroup is lost.
 #[test]
 fn leave_is_sent_again_until_it_is_answered() {
