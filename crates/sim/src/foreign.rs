@@ -162,9 +162,9 @@ impl World {
         }
     }
 
-    /// A connection over which nothing comes back is given up.
+    /// A connection over which nothing comes back is given up, early enough to be heard of over another one within the session.
     fn time_out(&mut self, client: usize) {
-        let (now, timeout) = (self.now, self.plan.request_timeout);
+        let (now, timeout) = (self.now, self.plan.request_timeout.min(self.plan.session / 2));
         let Some(foreign) = self.foreign(client) else { return };
         let late = |(asked, at): &(Asked, u64)| {
             !matches!(asked, Asked::Join | Asked::Sync) && at + timeout < now

@@ -202,6 +202,11 @@ impl Classic {
     ) {
         self.go(ctx, State::Stable);
         commits.restart_interval(ctx);
+        if self.is_departing() {
+            // What is owned is on its way out already, and is committed in this generation. Nothing new is begun with: what the
+            // share adds goes to the others when this member has left.
+            return;
+        }
         let subscription = self.subscription.clone().unwrap_or_default();
         let stranger = assignment.partitions.iter().find(|tp| !subscription.contains(&tp.topic));
         if let Some(stranger) = stranger {

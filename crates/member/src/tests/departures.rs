@@ -77,6 +77,30 @@ fn partitions_assigned_while_the_group_is_being_left_are_forgotten_by_unsubscrib
     }
 }
 
+/// An assignment that came while the application was letting go of what it had began a revocation of its own.
+#[test]
+fn sync_answer_that_comes_while_the_member_leaves_begins_nothing_new() {
+    let settings =
+        MemberConfig { assignors: vec![Assignor::cooperative_sticky()], ..auto_commit() };
+    let mut ctx = Context::with(settings);
+    ctx.drains = false;
+    ctx.stable(1, &[0, 1]);
+    ctx.consume(0, 15);
+    ctx.rebalance();
+    ctx.answer_join(2);
+    ctx.close();
+    let Some(Event::Revoking { drain, .. }) = ctx.events.last().cloned() else { panic!() };
+    let told = ctx.events.len();
+    ctx.answer_sync(&[1, 2]);
+    assert_eq!(ctx.events.len(), told, "{:?}", ctx.events);
+    ctx.step(Input::Drained(drain));
+    let commit = ctx.answer_commit(ErrorCode::None);
+    assert_eq!((commit.generation, commit.offsets), (2, [(tp(0), at(15))].into()));
+    assert_eq!(ctx.revoked(), [tp(0), tp(1)]);
+    ctx.answer(RequestKind::Leave, Response::Leave(ErrorCode::None));
+    assert!(ctx.member.is_closed());
+}
+
 /// L6: the answer to LeaveGroup is lost.
 #[test]
 fn leave_is_sent_again_until_it_is_answered() {
