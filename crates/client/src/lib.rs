@@ -28,3 +28,8 @@ pub use self::{
     error::{Error, ErrorKind},
     producer::{Delivery, DeliveryFuture, Producer, ProducerBuilder, ProducerRecord},
 };
+
+/// What the README shows has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
