@@ -36,6 +36,8 @@ pub(crate) struct Foreign {
     assigned: Option<u64>,
     /// It has joined before.
     rejoins: bool,
+    /// It joined without saying what it wants.
+    pub(crate) is_silent: bool,
     /// It is to forget the next id it is given.
     pub(crate) forgets: bool,
     protocol: ByteString,
@@ -79,6 +81,7 @@ impl World {
             since: 0,
             assigned: None,
             rejoins: false,
+            is_silent: false,
             forgets: false,
             protocol: if cooperative { "cooperative-sticky" } else { "range" }.into(),
         };
@@ -249,6 +252,7 @@ impl World {
             reason: None,
         });
         foreign.rejoins = true;
+        foreign.is_silent = silent;
         if old {
             self.landed(Fault::OldVersion);
         }

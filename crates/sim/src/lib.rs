@@ -7,7 +7,7 @@
 //! * [`plan`]: what a seed decides. [`Case`]: a seed, less what a failure does not need.
 //! * [`world`]: events and time. `network`, `coordinators`, `shard_log`, `process`, `foreign`, `acts`, `topics`: who lives in it.
 //! * `safety`, `liveness`: what must hold. [`coverage`]: what was seen. `history`: what clients saw, for `kavka-checker`.
-//! * [`campaign`]: many worlds, and smaller failures. [`mutants`]: bugs that it has to find.
+//! * [`mod@campaign`]: many worlds, and smaller failures. [`mutants`]: bugs that it has to find.
 
 mod acts;
 pub mod campaign;

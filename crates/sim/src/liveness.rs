@@ -162,7 +162,9 @@ impl World {
                     }
                     Kind::Foreign(foreign) => {
                         assert_eq!(foreign.does, Does::Reads, "{when}: client {client}");
-                        wanted.extend(self.groups[group].topics.iter().cloned());
+                        if !foreign.is_silent {
+                            wanted.extend(self.groups[group].topics.iter().cloned());
+                        }
                         (
                             foreign.generation,
                             &foreign.member_id,

@@ -441,6 +441,16 @@ impl World {
         let (metadata, version) = (self.topics.metadata(), self.topics.version);
         let Some(process) = self.process(client) else { return };
         process.seen_version = version;
+        let is_new_life = |name: &ByteString| {
+            let (known, new) = (process.ids.get(name), metadata.get(name));
+            known.zip(new).is_some_and(|(known, new)| *known != new.id)
+        };
+        let told = process.told.keys();
+        let renamed: Vec<TopicPartition> =
+            told.filter(|partition| is_new_life(&partition.topic)).cloned().collect();
+        let member = history::member(process.member.member_id(), process.member.generation());
+        self.record_new_life(client, &renamed, None);
+        let Some(process) = self.process(client) else { return };
         for (name, topic) in &metadata {
             let former = process.ids.insert(name.clone(), topic.id);
             if former.is_some_and(|former| former != topic.id) {
@@ -448,7 +458,29 @@ impl World {
                 process.reading.retain(|partition, _| partition.topic != *name);
             }
         }
+        self.record_new_life(client, &renamed, Some(member));
         self.tell(client, Input::Metadata(metadata));
+    }
+
+    /// To the history, partitions of a topic that was made anew are others: what a client owns is theirs once it knows. Told as the
+    /// end of owning the former and, with the member that owns them, the beginning of owning the new ones.
+    fn record_new_life(
+        &mut self,
+        client: usize,
+        partitions: &[TopicPartition],
+        member: Option<kavka_checker::Member>,
+    ) {
+        if partitions.is_empty() {
+            return;
+        }
+        self.record(client, |world| {
+            let group = world.group_of(client);
+            let partitions = partitions.iter().map(|tp| world.place_of(client, tp)).collect();
+            match member {
+                None => Op::Revoked { group, partitions },
+                Some(member) => Op::Assigned { group, member, partitions },
+            }
+        });
     }
 
     pub(crate) fn assign(&mut self, client: usize, task: &AssignTask) {
@@ -551,6 +583,7 @@ impl World {
     /// Fetches a few records and hands them to the application.
     fn read(&mut self, client: usize, found: Fetchable, reads: u64) -> Option<Consumed> {
         let Fetchable { partition, epoch, position } = found;
+        let healed = self.healed;
         let (id, log) = self.topics.log(&partition)?;
         let leader_epoch = self.topics.get(&partition.topic).map_or(-1, |topic| topic.leader_epoch);
         let process = self.process(client)?;
@@ -564,7 +597,9 @@ impl World {
             self.tell(client, Input::OutOfRange { partition, epoch });
             return None;
         }
-        let next_offset = (position.offset + reads.cast_signed()).min(log.end);
+        // When the faults are over there is an end to it: a few records a poll may be slower than what was written before.
+        let reads = if healed { i64::MAX } else { reads.cast_signed() };
+        let next_offset = position.offset.saturating_add(reads).min(log.end);
         if let Some((of, next)) = process.reading.insert(partition.clone(), (epoch, next_offset)) {
             assert!(of != epoch || next == position.offset, "S29: from {next} to {position}");
         }

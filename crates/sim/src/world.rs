@@ -1,9 +1,9 @@
 //! The world: everything there is, in one thread, under one seed, one event after the other.
 //!
-//! Owns time, chance and the queue. What happens to whom is in a file for each: [`network`](crate::network) (connections),
-//! [`coordinators`](crate::coordinators) (nodes, shards and their logs), [`process`](crate::process) (our members and their
-//! applications), [`foreign`](crate::foreign) (clients of other make), [`acts`](crate::acts) (operators, and misfortune).
-//! After each event [`safety`](crate::safety) is checked; when the faults have stopped, [`liveness`](crate::liveness).
+//! Owns time, chance and the queue. What happens to whom is in a file for each: `network` (connections),
+//! `coordinators` (nodes, shards and their logs), `process` (our members and their
+//! applications), `foreign` (clients of other make), `acts` (operators, and misfortune).
+//! After each event `safety` is checked; when the faults have stopped, `liveness`.
 //!
 //! **Invariant:** the same case gives the same events in the same order, told by [`World::trace_hash`]. Nothing here looks at a
 //! clock, at the order of a hash table, or at an address.
