@@ -303,6 +303,7 @@ impl Shard {
     /// Replays the log into a new machine, and serves. Returns the number of records. Blocking.
     pub(super) fn load(self: &Arc<Self>) -> u64 {
         let Some(partition) = &self.partition else { return 0 };
+        let began = self.settings.clock.now().monotonic;
         let mut machine = GroupShard::new(self.settings.config.clone(), random_seed());
         let buffer_bytes = self.settings.load_buffer_bytes;
         let records = match replay(&**partition.log(), buffer_bytes, &mut machine) {
@@ -323,7 +324,8 @@ impl Shard {
         }
         drop(state);
         self.serving.send_replace(true);
-        debug!("{}: loaded {records} records", partition.id());
+        let took = self.settings.clock.now().monotonic.elapsed().saturating_sub(began.elapsed());
+        debug!("{}: loaded {records} records in {took:?}", partition.id());
         records
     }
 
