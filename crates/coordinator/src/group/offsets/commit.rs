@@ -36,7 +36,8 @@ pub(crate) fn offset_records(
         .retention_time_ms
         .filter(|retention| *retention >= 0)
         .map(|retention| now.wall_ms.saturating_add(retention));
-    let mut records = Vec::new();
+    let partitions = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let mut records = Vec::with_capacity(partitions);
     let mut topics = Vec::with_capacity(request.topics.len());
     for CommitTopic { name, topic_id, partitions } in &request.topics {
         let mut codes = Vec::with_capacity(partitions.len());
