@@ -39,6 +39,8 @@ pub struct LastAssignment<'a> {
 /// get partitions only of topics they subscribe to. If it supports [`RebalanceProtocol::Cooperative`] it gives nobody a partition that
 /// somebody else still owns; the leader checks that ([`crate::leader::LeaderError::TakenTooEarly`]).
 ///
+/// What it learns between two calls it keeps behind a lock of its own: several consumers may share one instance. No call may block.
+///
 /// # Example
 /// Everything to the first member, the others stand by:
 /// ```
@@ -79,7 +81,8 @@ pub trait Assignor: fmt::Debug + Send + Sync {
         0
     }
 
-    /// What a member sends beside its subscription, to the instance at the leader.
+    /// What a member sends beside its subscription, to the instance at the leader: there it is in
+    /// [`Member::user_data`](crate::group::Member::user_data). Asked for each time the member joins.
     fn subscription_user_data(
         &self,
         _topics: &[ByteString],
@@ -94,8 +97,9 @@ pub trait Assignor: fmt::Debug + Send + Sync {
     /// Whatever the assignor cannot decide; the leader then leaves the rebalance to the others, and its consumer reports the error.
     fn assign(&self, group: &Group) -> Result<Assignment, Box<dyn Error + Send + Sync>>;
 
-    /// Hears, at each member, what the leader's instance put beside the assignment.
-    fn on_assignment(&mut self, _user_data: Option<&Bytes>, _generation: i32) {}
+    /// Hears, at each member of a group that chose this assignor, what the member was given, and what the leader's instance put beside
+    /// it ([`Assignment::set_user_data`]). The application hears of the assignment after that.
+    fn on_assignment(&self, _assignment: LastAssignment<'_>, _user_data: Option<&Bytes>) {}
 }
 
 /// The assignor of this name that comes with the crate: `range`, `roundrobin`, `sticky` or `cooperative-sticky`.

@@ -67,6 +67,7 @@ mod fetcher;
 mod handle;
 mod inbox;
 mod lookup;
+mod metrics;
 mod process;
 mod reader;
 mod record;
@@ -85,7 +86,7 @@ use std::{
 
 use futures_core::Stream;
 pub use kavka_assignor as assignor;
-pub use kavka_member::{Cause, OffsetReset};
+pub use kavka_member::{Cause, OffsetReset, State as MemberState};
 pub use kavka_protocol::records::{Headers, RecordHeader, RecordView};
 use tokio::sync::{mpsc, oneshot};
 
@@ -95,6 +96,7 @@ pub use self::{
     commit::{CommitError, CommitOutcome, Offsets, PendingCommit},
     events::{RebalanceEvent, RebalanceEvents, Revoking},
     handle::{ConsumerHandle, SeekTo},
+    metrics::{CommitMetrics, ConsumerMetrics, FetchMetrics, GroupMetrics, PartitionMetrics},
     process::{DeadLetter, Ordering, Processed, Processor, Retry, Stopper},
     record::{Batch, BatchRecords, Header, Record},
     stream::PartitionStream,
@@ -168,8 +170,8 @@ impl Consumer {
     /// Cancel safe: no record is lost.
     ///
     /// # Errors
-    /// What went wrong since; the next call goes on. [`ErrorKind::NoOffset`]: seek; [`ErrorKind::Record`]: bytes that are no
-    /// records, which are fetched again, or seek past them; [`ErrorKind::Authorization`].
+    /// What went wrong since; the next call goes on. [`ErrorKind::NoOffset`], [`ErrorKind::LogTruncated`]: seek; [`ErrorKind::Record`]:
+    /// bytes that are no records, which are fetched again, or seek past them; [`ErrorKind::Authorization`].
     pub async fn next(&mut self) -> Option<Result<Record, Error>> {
         std::future::poll_fn(|cx| self.reader.poll_record(cx)).await
     }
@@ -213,7 +215,7 @@ impl Consumer {
     }
 
     /// What happens to the partitions of this consumer, from here on. Take it before subscribing. May be called several times;
-    /// a rebalance waits for all.
+    /// a rebalance waits for all, as [`RebalanceEvents`] says.
     pub fn events(&self) -> RebalanceEvents {
         let (sender, events) = mpsc::unbounded_channel();
         // A consumer that is closed has no more events: the stream ends at once.
@@ -272,7 +274,8 @@ impl Consumer {
     }
 
     /// Commits what was consumed, if commits are automatic, and leaves the group; for at most 30 s. What is in hand does not count as
-    /// consumed: [`Consumer::commit`] before, if it is done with.
+    /// consumed: [`Consumer::commit`] before, if it is done with. [`RebalanceEvents`] that are held and not read cost a second, a
+    /// [`Revoking`] that is held half of the time.
     ///
     /// Cancel safe: closing goes on in the background.
     ///

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use kavka_member::TopicPartition;
 use kavka_protocol::ErrorCode;
 
 /// Something went wrong. Cheap to clone.
@@ -16,6 +17,18 @@ struct Inner {
     code: Option<ErrorCode>,
     message: String,
     advice: Option<String>,
+    truncation: Option<Truncation>,
+}
+
+/// Where a log was cut below what a consumer had read of it ([`ErrorKind::LogTruncated`], KIP-320).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truncation {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Where the consumer was to read next.
+    pub position: i64,
+    /// Up to here the log is as it was read; to go on, seek here. `None`: that is not known.
+    pub agrees_below: Option<i64>,
 }
 
 /// What sort of thing went wrong; shaped by what the caller can do.
@@ -44,6 +57,9 @@ pub enum ErrorKind {
     OwnershipLost,
     /// There is no offset to start from, and `auto.offset.reset` is `none`. Seek.
     NoOffset,
+    /// A log was cut below the position, and `auto.offset.reset` is `none`: records that were read are not there any more. See
+    /// [`Error::truncation`]; seek.
+    LogTruncated,
     /// A record cannot be read or written: too large, corrupt, or not decodable.
     Record,
     /// A buffer has no room for now, and the caller did not want to wait. Retriable.
@@ -55,7 +71,8 @@ pub enum ErrorKind {
 impl Error {
     /// An error of a kind, with a sentence that says what happened and to what.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, code: None, message: message.into(), advice: None }))
+        let message = message.into();
+        Self(Arc::new(Inner { kind, code: None, message, advice: None, truncation: None }))
     }
 
     /// A broker's error code. `what` names what was asked for: "creating topic orders".
@@ -77,6 +94,7 @@ impl Error {
             code: Some(code),
             message: format!("{what}: the broker answered {} ({})", code.name(), code.code()),
             advice: None,
+            truncation: None,
         }))
     }
 
@@ -101,6 +119,13 @@ impl Error {
         Self(Arc::new(Inner { code: Some(code), ..Arc::unwrap_or_clone(self.0) }))
     }
 
+    /// The same, with where the log was cut.
+    #[must_use]
+    pub(crate) fn with_truncation(self, truncation: Truncation) -> Self {
+        let truncation = Some(truncation);
+        Self(Arc::new(Inner { truncation, ..Arc::unwrap_or_clone(self.0) }))
+    }
+
     /// The same, as what happened in the course of something larger: "reading metadata: ...".
     #[must_use]
     pub fn while_doing(self, what: impl fmt::Display) -> Self {
@@ -116,6 +141,11 @@ impl Error {
     /// The broker's code, if it sent one.
     pub fn code(&self) -> Option<ErrorCode> {
         self.0.code
+    }
+
+    /// Where the log was cut, of [`ErrorKind::LogTruncated`].
+    pub fn truncation(&self) -> Option<&Truncation> {
+        self.0.truncation.as_ref()
     }
 
     /// Whether the same call can succeed later without anything being changed.
@@ -172,6 +202,9 @@ impl Error {
                 "Go on: another member reads these partitions now. Poll more often if it happens again and again."
             }
             ErrorKind::NoOffset => "Seek to an offset, or set auto.offset.reset.",
+            ErrorKind::LogTruncated => {
+                "Take back what was made of the records that are gone, and seek to where the log agrees."
+            }
             ErrorKind::Record => "Skip the record by seeking past it, or fix what writes it.",
             ErrorKind::BufferFull => "Try again when some records are delivered.",
             ErrorKind::Closed => "Make a new client.",

@@ -5,6 +5,7 @@
 //! * [`producer`]: [`Producer`] sends records.
 //! * [`consumer`]: [`Consumer`] reads topics, alone or as a member of a group.
 //! * [`admin`]: [`Admin`] looks at a cluster and changes it.
+//! * [`metrics`]: what a consumer or producer has done, and where it stands.
 //! * `cluster`: what is known of the cluster (brokers, topics, leaders), and a connection to each broker for each purpose.
 //! * `connection`: one connection: TLS and authentication, pipelined requests, negotiated versions, deadlines.
 //!
@@ -15,6 +16,7 @@ mod cluster;
 mod connection;
 pub mod consumer;
 mod error;
+pub mod metrics;
 pub mod producer;
 pub mod settings;
 
@@ -25,7 +27,7 @@ pub use kavka_protocol::{ErrorCode, Uuid};
 pub use self::{
     admin::{Admin, AdminBuilder},
     consumer::{Consumer, ConsumerBuilder, ConsumerHandle},
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, Truncation},
     producer::{Delivery, DeliveryFuture, Producer, ProducerBuilder, ProducerRecord},
 };
 

@@ -11,6 +11,7 @@ mod batch;
 mod builder;
 mod core;
 mod delivery;
+mod metrics;
 mod node;
 mod partition;
 mod partitioner;
@@ -31,6 +32,7 @@ use self::core::{Attempt, Core, timestamp_of};
 pub use self::{
     builder::ProducerBuilder,
     delivery::{Delivery, DeliveryFuture},
+    metrics::ProducerMetrics,
     partitioner::{PartitionedRecord, Partitioner, RoundRobin, TopicPartitions},
     record::ProducerRecord,
     settings::Acks,
@@ -197,6 +199,14 @@ impl Producer {
     #[cfg(test)]
     fn core(&self) -> &Arc<Core> {
         &self.handle.core
+    }
+
+    /// What this producer has done since it was made, and where it stands. Waits for nothing.
+    pub fn metrics(&self) -> ProducerMetrics {
+        let core = &self.handle.core;
+        let (delivered, undelivered) = core.outstanding.settled();
+        let buffered_bytes = core.buffered_bytes();
+        ProducerMetrics { delivered, undelivered, buffered_bytes, ..core.counters.snapshot() }
     }
 
     /// Bytes of `buffer.memory` that are taken by batches which are being filled, wait, or are on the wire.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use kavka_protocol::ByteString;
 
 /// Settings of a member. [`MemberConfig::new`] gives Kafka's defaults.
@@ -51,7 +50,8 @@ pub struct Assignor {
     pub user_data: UserData,
 }
 
-/// What an assignor wants to see in the user data of a subscription.
+/// What an assignor wants to see in the user data of a subscription. An assignor of the application's own has [`UserData::None`] here:
+/// the shell asks it, and puts in what it says, when it sends the JoinGroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserData {
     /// Nothing: range, round robin.
@@ -60,8 +60,6 @@ pub enum UserData {
     Generation,
     /// The last assignment and its generation: sticky.
     Assignment,
-    /// Bytes of the application's own.
-    Custom(Bytes),
 }
 
 /// How much is taken away in a rebalance.

@@ -61,7 +61,8 @@ pub enum ErrorKind {
     },
     /// The log was cut below the position (KIP-320), and `auto.offset.reset` is `none`.
     #[error(
-        "{topic}-{partition} was truncated: position {position}, log agrees up to {diverged:?}"
+        "{topic}-{partition} was truncated below the position {position}; {}",
+        agreement(*diverged)
     )]
     Truncated {
         /// The topic.
@@ -146,6 +147,13 @@ impl ErrorKind {
             ErrorKind::Misuse(_) => "fix the program",
             ErrorKind::Closed => "make a new consumer",
         }
+    }
+}
+
+fn agreement(diverged: Option<i64>) -> String {
+    match diverged {
+        Some(offset) => format!("below offset {offset} it is as it was read"),
+        None => "up to where it is as it was read is not known".to_owned(),
     }
 }
 

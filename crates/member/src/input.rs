@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use kavka_protocol::ByteString;
 
 use crate::{
@@ -80,13 +79,6 @@ pub enum Input {
         generation: i32,
         /// Why.
         message: String,
-    },
-    /// New user data for an assignor whose [`UserData`](crate::UserData) is custom; takes effect with the next join.
-    UserData {
-        /// The name of the assignor.
-        assignor: ByteString,
-        /// The data.
-        data: Bytes,
     },
     /// Rejoin, although nothing has changed (KIP-568).
     EnforceRebalance {

@@ -124,6 +124,11 @@ impl Member {
         self.classic.generation()
     }
 
+    /// The assignor that the group chose in its last rebalance; empty before the first.
+    pub fn assignor(&self) -> &ByteString {
+        self.classic.assignor()
+    }
+
     /// Whether this member assigns for the group.
     pub fn is_leader(&self) -> bool {
         self.classic.is_leader()
@@ -222,7 +227,6 @@ impl Member {
                     self.fail(now, output, error);
                 }
             }
-            Input::UserData { assignor, data } => classic.set_user_data(assignor, data),
             Input::EnforceRebalance { reason } => classic.enforce(ctx, &reason),
             _ => unreachable!("an input of the member as a whole"),
         }

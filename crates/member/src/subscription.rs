@@ -121,7 +121,7 @@ impl Assignment {
     }
 }
 
-/// What an assignor finds in its user data: the last assignment and its generation, or what the application gave.
+/// What an assignor that comes with Kafka finds in its user data: the last assignment and its generation.
 pub(crate) fn user_data(
     assignor: &Assignor,
     last: &BTreeSet<TopicPartition>,
@@ -145,7 +145,6 @@ pub(crate) fn user_data(
             bytes.put_i32(last_generation);
             Some(bytes.freeze())
         }
-        UserData::Custom(data) => Some(data.clone()),
     }
 }
 

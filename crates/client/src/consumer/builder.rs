@@ -143,9 +143,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// An assignor of the application's own, after those that are set. All members of a group have to have one in common.
-    ///
-    /// [`Assignor::on_assignment`] is not called on it.
+    /// An assignor of the application's own, after those that are set. All members of a group have to have one in common. It is called
+    /// by the task that also heartbeats: no call may block.
     pub fn assignor(mut self, assignor: Arc<dyn Assignor>) -> Self {
         self.settings.assignors.get_or_insert_default().push(NamedAssignor::Own(assignor));
         self

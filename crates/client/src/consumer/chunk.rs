@@ -102,18 +102,35 @@ fn is_abort_marker(header: &BatchHeader, batch: &[u8]) -> bool {
     ControlType::parse(&record) == Ok(ControlType::Abort)
 }
 
-/// Says how far a fetch reaches: one after the last record of the last whole batch; `None` if there is no whole batch.
-pub(super) fn end_of(bytes: &[u8]) -> Result<Option<i64>, RecordError> {
-    let mut end = None;
+/// What a fetch brought, by the headers of its batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// One after the last record of the last whole batch; `None` if there is no whole batch.
+    pub(super) end: Option<i64>,
+    pub(super) batches: u64,
+    /// As the headers say; a message of before Kafka 0.11 counts as one.
+    pub(super) records: u64,
+}
+
+/// Says how far a fetch reaches.
+pub(super) fn extent_of(bytes: &[u8]) -> Result<Extent, RecordError> {
+    let mut extent = Extent::default();
     for batch in message_set(bytes) {
         match batch {
-            Ok(batch) => end = Some(batch.last_offset().saturating_add(1)),
+            Ok(batch) => {
+                extent.end = Some(batch.last_offset().saturating_add(1));
+                extent.batches += 1;
+                extent.records += match &batch {
+                    AnyBatch::V2(header, _) => u64::try_from(header.record_count).unwrap_or(0),
+                    AnyBatch::Legacy(_) => 1,
+                };
+            }
             // What is before it is good; the walk finds the error when it gets there.
-            Err(_) if end.is_some() => break,
+            Err(_) if extent.end.is_some() => break,
             Err(error) => return Err(error),
         }
     }
-    Ok(end)
+    Ok(extent)
 }
 
 impl Chunk {
@@ -296,7 +313,7 @@ mod tests {
     }
 
     fn chunk(bytes: Vec<u8>, from: i64, aborted: Option<Vec<(i64, i64)>>) -> Chunk {
-        let end = end_of(&bytes).expect("whole").expect("something");
+        let end = extent_of(&bytes).expect("whole").end.expect("something");
         let aborted = aborted.map(Aborted::new);
         Chunk::new(0, PositionEpoch(1), "t".into(), 0, bytes.into(), from, end, true, aborted)
     }

@@ -8,17 +8,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytestring::ByteString;
-use kavka_assignor::{Assignor, LastAssignment};
+use kavka_assignor::{Assignor, LastAssignment, by_name};
 use kavka_member::{
-    AssignTask, Cause, CommitId, CommitMode, CommitOffset, DrainId, Event, Input, Member,
-    MemberError, Monotonic, Now, OffsetTarget, Output, TopicPartition, Trace,
+    AssignTask, Cause, CommitId, CommitMode, CommitOffset, DrainId, Event, Input, JoinRequest,
+    Member, MemberError, Monotonic, Now, OffsetTarget, Output, Request, RequestId, Response,
+    Subscription, TopicPartition, Trace,
 };
-use kavka_protocol::{ErrorCode, messages::consumer_protocol_assignment};
+use kavka_protocol::{ApiKey, ErrorCode, messages::consumer_protocol_assignment};
 use regex_lite::Regex;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -29,15 +33,17 @@ use super::{
     assign,
     commit::{CommitError, CommitOutcome},
     error::of_member,
-    events::{DrainGuard, RebalanceEvent, Revoking},
+    events::{DrainGuard, GuardId, RebalanceEvent, Revoking},
     fetcher::{Fetcher, for_member},
     handle::ConsumerHandle,
-    inbox::SharedInbox,
-    requests::{Done, Requests, failure},
+    inbox::{SharedInbox, Slot},
+    metrics::{CommitMetrics, ConsumerMetrics, GroupMetrics, PartitionMetrics},
+    requests::{Answered, Done, Requests, failure},
 };
 use crate::{
     Error, ErrorKind,
     cluster::{Cluster, Metadata, State, Wanted},
+    metrics::Timing,
 };
 
 /// What handles ask of the driver.
@@ -56,10 +62,11 @@ pub(super) enum Command {
     Pause(BTreeSet<TopicPartition>, bool),
     Position(TopicPartition, Reply<i64>),
     Lag(TopicPartition, Reply<Option<i64>>),
+    Metrics(oneshot::Sender<ConsumerMetrics>),
     Owned(oneshot::Sender<BTreeSet<TopicPartition>>),
     EnforceRebalance(ByteString),
     Events(mpsc::UnboundedSender<RebalanceEvent>),
-    Drained(DrainId),
+    Finished(GuardId),
     Close {
         timeout: Duration,
         leave: Option<bool>,
@@ -95,6 +102,7 @@ pub(super) struct Driver {
     requests: Requests,
     handle: ConsumerHandle,
     assignors: Vec<Box<dyn Assignor>>,
+    last_assignment: Option<GivenAssignment>,
     excludes_internal_topics: bool,
     max_poll_interval: Duration,
     origin: Instant,
@@ -110,7 +118,11 @@ pub(super) struct Driver {
     positions: Vec<(TopicPartition, Reply<i64>)>,
     /// The revocation that waits for the application.
     drain: Option<DrainId>,
-    guards: Vec<DrainId>,
+    /// Those to whom it was told and who have not let go of it.
+    guards: Vec<Guard>,
+    last_guard: u64,
+    /// Since when the application has nothing more in hand of what is revoked.
+    drained_since: Option<Instant>,
     events: Vec<mpsc::UnboundedSender<RebalanceEvent>>,
     closing: Vec<Reply<()>>,
     is_closing: bool,
@@ -123,6 +135,33 @@ pub(super) struct Driver {
     look_again_at: Option<Instant>,
     /// Topics that the application was told it cannot read.
     refused_topics: BTreeMap<ByteString, ErrorCode>,
+    commit_metrics: CommitMetrics,
+    heartbeats: Timing,
+    rebalances: Timing,
+    lost_partitions: u64,
+    /// Since when a rebalance is under way.
+    rebalancing_since: Option<Instant>,
+}
+
+/// What the member was assigned last, and in which generation.
+#[derive(Debug)]
+struct GivenAssignment {
+    generation: i32,
+    partitions: Vec<consumer_protocol_assignment::TopicPartition>,
+}
+
+impl GivenAssignment {
+    fn told(&self) -> LastAssignment<'_> {
+        LastAssignment { generation: self.generation, partitions: &self.partitions }
+    }
+}
+
+/// Who holds up a revocation.
+#[derive(Debug)]
+struct Guard {
+    id: GuardId,
+    /// Somebody has taken the event off its stream.
+    is_taken: Arc<AtomicBool>,
 }
 
 /// What a driver is made of.
@@ -140,6 +179,10 @@ pub(super) struct Parts {
 
 /// How long a consumer that was dropped may take to leave.
 pub(super) const ABANDONED: Duration = Duration::from_secs(5);
+/// So long a revocation waits for somebody to take it off a stream of events, when the application has nothing else in hand.
+const UNREAD: Duration = Duration::from_secs(5);
+/// The same while the consumer is being closed.
+const UNREAD_AT_CLOSE: Duration = Duration::from_secs(1);
 
 /// Starts the task. It ends when the consumer is closed or dropped.
 pub(super) fn spawn(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
@@ -152,6 +195,7 @@ pub(super) fn spawn(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
         shared: parts.shared,
         handle: parts.handle,
         assignors: parts.assignors,
+        last_assignment: None,
         excludes_internal_topics: parts.excludes_internal_topics,
         max_poll_interval: parts.max_poll_interval,
         metadata: parts.cluster.metadata(),
@@ -165,6 +209,8 @@ pub(super) fn spawn(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
         positions: Vec::new(),
         drain: None,
         guards: Vec::new(),
+        last_guard: 0,
+        drained_since: None,
         events: Vec::new(),
         closing: Vec::new(),
         is_closing: false,
@@ -174,6 +220,11 @@ pub(super) fn spawn(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
         last_ping: Instant::now(),
         look_again_at: None,
         refused_topics: BTreeMap::new(),
+        commit_metrics: CommitMetrics::default(),
+        heartbeats: Timing::default(),
+        rebalances: Timing::default(),
+        lost_partitions: 0,
+        rebalancing_since: None,
     };
     tokio::spawn(driver.run(commands, done, states));
 }
@@ -247,7 +298,16 @@ impl Driver {
         let fetcher = self.fetcher.wake_at().filter(|_| fetches);
         let ping = Some(self.last_ping + self.max_poll_interval / 3);
         let far = Instant::now() + Duration::from_secs(3600);
-        [member, fetcher, ping, self.look_again_at].into_iter().flatten().min().unwrap_or(far)
+        let unread = self.unread_until();
+        let times = [member, fetcher, ping, self.look_again_at, unread];
+        times.into_iter().flatten().min().unwrap_or(far)
+    }
+
+    /// When events that nobody reads do not hold up a revocation any more.
+    fn unread_until(&self) -> Option<Instant> {
+        let is_unread = |guard: &Guard| !guard.is_taken.load(Ordering::Acquire);
+        let since = self.drained_since.filter(|_| self.guards.iter().any(is_unread))?;
+        Some(since + if self.is_closing { UNREAD_AT_CLOSE } else { UNREAD })
     }
 
     fn on_time(&mut self) {
@@ -304,13 +364,30 @@ impl Driver {
         for (partition, epoch) in out_of_range {
             self.step(Input::OutOfRange { partition, epoch });
         }
-        if is_drained
-            && self.guards.is_empty()
+        self.maybe_drained(is_drained);
+        self.answer_positions();
+    }
+
+    /// Lets a rebalance go on when the application is done with what is revoked.
+    fn maybe_drained(&mut self, is_drained: bool) {
+        if self.drain.is_none() || !is_drained {
+            self.drained_since = None;
+            return;
+        }
+        let now = Instant::now();
+        self.drained_since.get_or_insert(now);
+        if self.unread_until().is_some_and(|time| time <= now) {
+            tracing::warn!(
+                "a stream of rebalance events is held but not read: its revocation is not waited for"
+            );
+            self.guards.retain(|guard| guard.is_taken.load(Ordering::Acquire));
+        }
+        if self.guards.is_empty()
             && let Some(drain) = self.drain.take()
         {
+            self.drained_since = None;
             self.step(Input::Drained(drain));
         }
-        self.answer_positions();
     }
 
     fn fetch(&mut self) {
@@ -336,8 +413,12 @@ impl Driver {
         for coordinator in &output.disconnect {
             self.requests.disconnect(coordinator);
         }
-        for request in output.requests {
-            self.requests.send(request);
+        for mut outgoing in output.requests {
+            if let Request::Join(join) = &mut outgoing.request {
+                self.put_user_data(join);
+                self.rebalancing_since.get_or_insert_with(Instant::now);
+            }
+            self.requests.send(outgoing);
         }
         let mut refusal = None;
         for event in output.events {
@@ -358,7 +439,10 @@ impl Driver {
                         inbox.add(partition);
                     }
                 }
-                self.tell_assignors(generation, &owned, user_data.as_ref());
+                if let Some(since) = self.rebalancing_since.take() {
+                    self.rebalances.note(since.elapsed());
+                }
+                self.tell_assignor(generation, &owned, user_data.as_ref());
                 self.tell(|| RebalanceEvent::Assigned {
                     added: added.clone(),
                     owned: owned.clone(),
@@ -370,22 +454,12 @@ impl Driver {
                     let mut inbox = self.shared.lock();
                     partitions.iter().for_each(|partition| inbox.hold(partition));
                 }
+                if !matches!(cause, Cause::Closing | Cause::Unsubscribed) {
+                    self.rebalancing_since.get_or_insert_with(Instant::now);
+                }
                 self.drain = Some(drain);
-                let deadline = self.at(deadline);
-                let (handle, guards) = (self.handle.clone(), &mut self.guards);
-                self.events.retain(|events| {
-                    let guard = DrainGuard { drain, commands: handle.commands().clone() };
-                    let revoking = Revoking {
-                        partitions: partitions.clone(),
-                        deadline,
-                        cause: cause.clone(),
-                        handle: handle.clone(),
-                        guard,
-                    };
-                    // One that nobody reads is dropped with its guard, whose message names it once more.
-                    guards.push(drain);
-                    events.send(RebalanceEvent::Revoking(revoking)).is_ok()
-                });
+                self.drained_since = None;
+                self.tell_revoking(&partitions, self.at(deadline), &cause);
             }
             Event::Revoked { partitions } => {
                 self.take_away(&partitions);
@@ -393,6 +467,7 @@ impl Driver {
             }
             Event::Lost { partitions, cause } => {
                 self.is_overdue |= cause == Cause::PollOverdue;
+                self.lost_partitions += partitions.len() as u64;
                 tracing::warn!(%cause, partitions = partitions.len(), "partitions were lost");
                 self.take_away(&partitions);
                 self.tell(|| RebalanceEvent::Lost {
@@ -432,7 +507,14 @@ impl Driver {
         ) {
             return Some(told);
         }
-        self.shared.lock().fail(told);
+        let partition = match &error.kind {
+            kavka_member::ErrorKind::NoOffset { topic, partition }
+            | kavka_member::ErrorKind::Truncated { topic, partition, .. } => {
+                Some(TopicPartition::new(topic.clone(), *partition))
+            }
+            _ => None,
+        };
+        self.shared.lock().fail_about(partition, told);
         if error.is_fatal() {
             self.fail();
         }
@@ -450,12 +532,31 @@ impl Driver {
     fn take_away(&mut self, partitions: &[TopicPartition]) {
         // Whoever still holds a revocation of them holds up nothing any more.
         self.drain = None;
+        self.drained_since = None;
         self.guards.clear();
         let mut inbox = self.shared.lock();
         for partition in partitions {
             inbox.remove(partition);
             self.fetcher.forget(partition);
         }
+    }
+
+    fn tell_revoking(&mut self, partitions: &[TopicPartition], deadline: Instant, cause: &Cause) {
+        let Self { handle, guards, last_guard, events, .. } = self;
+        events.retain(|events| {
+            *last_guard += 1;
+            let (id, is_taken) = (GuardId(*last_guard), Arc::new(AtomicBool::new(false)));
+            guards.push(Guard { id, is_taken: Arc::clone(&is_taken) });
+            let revoking = Revoking {
+                partitions: partitions.to_vec(),
+                deadline,
+                cause: cause.clone(),
+                handle: handle.clone(),
+                guard: DrainGuard { id, is_taken, commands: handle.commands().clone() },
+            };
+            // If nobody can read it, it is dropped with its guard, whose message names it once more.
+            events.send(RebalanceEvent::Revoking(revoking)).is_ok()
+        });
     }
 
     fn tell(&mut self, event: impl Fn() -> RebalanceEvent) {
@@ -505,7 +606,8 @@ impl Driver {
         self.step(input);
     }
 
-    fn tell_assignors(
+    /// Tells the assignor that the group chose what it has led to.
+    fn tell_assignor(
         &mut self,
         generation: i32,
         owned: &[TopicPartition],
@@ -515,29 +617,34 @@ impl Driver {
         for partition in owned {
             by_topic.entry(partition.topic.clone()).or_default().push(partition.partition);
         }
-        let last: Vec<_> = by_topic
+        let partitions = by_topic
             .into_iter()
             .map(|(topic, partitions)| consumer_protocol_assignment::TopicPartition {
                 topic,
                 partitions,
             })
             .collect();
-        let topics: Vec<ByteString> =
-            self.member.subscription().into_iter().flatten().cloned().collect();
-        let mut inputs = Vec::new();
-        for assignor in &mut self.assignors {
-            assignor.on_assignment(user_data, generation);
-            if kavka_assignor::by_name(assignor.name()).is_some() {
+        let given = self.last_assignment.insert(GivenAssignment { generation, partitions });
+        let chosen = self.member.assignor();
+        if let Some(assignor) = self.assignors.iter().find(|a| a.name() == &**chosen) {
+            assignor.on_assignment(given.told(), user_data);
+        }
+    }
+
+    /// Has the application's own assignors say what they want the leader to know. They are asked as late as can be: what they look at
+    /// may have changed since the last rebalance.
+    fn put_user_data(&self, join: &mut JoinRequest) {
+        for (name, metadata) in &mut join.protocols {
+            if by_name(name).is_some() {
                 continue;
             }
-            let last = LastAssignment { generation, partitions: &last };
-            if let Some(data) = assignor.subscription_user_data(&topics, Some(last)) {
-                inputs.push(Input::UserData { assignor: assignor.name().into(), data });
-            }
-        }
-        for input in inputs {
-            let output = self.member.handle(self.now(), input);
-            self.carry_out(output);
+            let found = self.assignors.iter().find(|assignor| assignor.name() == &**name);
+            let Some(assignor) = found else { continue };
+            let Ok(mut subscription) = Subscription::decode(metadata) else { continue };
+            let topics: Vec<ByteString> = subscription.topics.iter().cloned().collect();
+            let last = self.last_assignment.as_ref().map(GivenAssignment::told);
+            subscription.user_data = assignor.subscription_user_data(&topics, last);
+            *metadata = subscription.encode();
         }
     }
 
@@ -639,16 +746,10 @@ impl Driver {
 
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Answer(id, Ok(response)) => drop(self.step(Input::Response(id, response))),
-            Done::Answer(id, Err(error)) => {
-                tracing::debug!(%error, "a request of the group failed");
-                let is_hopeless =
-                    matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Unsupported);
-                if is_hopeless && !self.has_failed && !self.is_closing {
-                    self.shared.lock().fail(error.clone());
-                    self.fail();
-                }
-                self.step(Input::Failed(id, failure(&error)));
+            Done::Answer(answered) => {
+                self.count(&answered);
+                let Answered { id, result, .. } = *answered;
+                self.on_answer(id, result);
             }
             Done::Fetched(fetched) => {
                 if let Some(error) = fetched.fatal().filter(|_| !self.has_failed) {
@@ -659,6 +760,77 @@ impl Driver {
                 self.fetcher.on_fetched(*fetched, &mut inbox);
             }
         }
+    }
+
+    fn on_answer(&mut self, id: RequestId, result: Result<Response, Error>) {
+        let error = match result {
+            Ok(response) => return drop(self.step(Input::Response(id, response))),
+            Err(error) => error,
+        };
+        tracing::debug!(%error, "a request of the group failed");
+        let is_hopeless =
+            matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Unsupported);
+        if is_hopeless && !self.has_failed && !self.is_closing {
+            self.shared.lock().fail(error.clone());
+            self.fail();
+        }
+        self.step(Input::Failed(id, failure(&error)));
+    }
+
+    // ---- metrics ----
+
+    fn count(&mut self, answered: &Answered) {
+        if let Err(error) = &answered.result {
+            self.shared.lock().note_error(error);
+        }
+        match (answered.api, &answered.result) {
+            (ApiKey::Heartbeat, Ok(_)) => self.heartbeats.note(answered.took),
+            (ApiKey::OffsetCommit, Ok(response)) => {
+                self.commit_metrics.requests.note(answered.took);
+                let Response::CommitOffsets(rows) = response else { return };
+                let has_failed = rows.values().any(|code| *code != ErrorCode::None);
+                self.commit_metrics.failed += u64::from(has_failed);
+            }
+            (ApiKey::OffsetCommit, Err(_)) => self.commit_metrics.failed += 1,
+            _ => {}
+        }
+    }
+
+    fn metrics(&self) -> ConsumerMetrics {
+        let member = &self.member;
+        let inbox = self.shared.lock();
+        let mut fetch = self.fetcher.metrics();
+        let mut partitions = BTreeMap::new();
+        for partition in member.owned() {
+            let slot = inbox.slot_of(&partition);
+            let buffered_bytes = slot.map_or(0, Slot::queued_bytes);
+            fetch.buffered_bytes += buffered_bytes;
+            let ends = self.fetcher.ends(&partition);
+            let known = |offset: i64| Some(offset).filter(|offset| *offset >= 0);
+            let metrics = PartitionMetrics {
+                position: member.position(&partition).map(|position| position.offset),
+                committed: member.committed(&partition),
+                lag: self.known_lag(&partition),
+                log_start_offset: ends.and_then(|ends| known(ends.log_start_offset)),
+                high_watermark: ends.and_then(|ends| known(ends.high_watermark)),
+                last_stable_offset: ends.and_then(|ends| known(ends.last_stable_offset)),
+                buffered_bytes,
+                is_paused: slot.is_some_and(|slot| slot.is_paused),
+            };
+            partitions.insert(partition, metrics);
+        }
+        let group = self.handle.group_id().map(|_| GroupMetrics {
+            state: member.state(),
+            member_id: member.member_id().clone(),
+            generation: member.generation(),
+            assignor: member.assignor().clone(),
+            is_leader: member.is_leader(),
+            rebalances: self.rebalances,
+            lost_partitions: self.lost_partitions,
+            heartbeats: self.heartbeats,
+        });
+        let last_error = inbox.last_error().cloned();
+        ConsumerMetrics { fetch, commit: self.commit_metrics, group, partitions, last_error }
     }
 
     // ---- calls ----
@@ -706,7 +878,9 @@ impl Driver {
             Command::Seek(partition, target, reply) => {
                 let refusal = self.step(Input::Seek { partition: partition.clone(), target });
                 if refusal.is_none() {
-                    self.shared.lock().set_epoch(&partition, None);
+                    let mut inbox = self.shared.lock();
+                    inbox.set_epoch(&partition, None);
+                    inbox.forget_errors_about(&partition);
                 }
                 answer(reply, refusal);
             }
@@ -723,16 +897,13 @@ impl Driver {
             }
             Command::Position(partition, reply) => self.positions.push((partition, reply)),
             Command::Lag(partition, reply) => drop(reply.send(self.lag(&partition))),
+            Command::Metrics(reply) => drop(reply.send(self.metrics())),
             Command::Owned(reply) => drop(reply.send(self.member.owned())),
             Command::EnforceRebalance(reason) => {
                 drop(self.step(Input::EnforceRebalance { reason }))
             }
             Command::Events(events) => self.events.push(events),
-            Command::Drained(drain) => {
-                if let Some(at) = self.guards.iter().position(|guard| *guard == drain) {
-                    self.guards.swap_remove(at);
-                }
-            }
+            Command::Finished(id) => self.guards.retain(|guard| guard.id != id),
             Command::Close { timeout, leave, reply } => {
                 self.closing.extend(reply);
                 if !std::mem::replace(&mut self.is_closing, true) {
@@ -787,11 +958,15 @@ impl Driver {
         if !self.member.owned().contains(partition) {
             return Err(not_owned(partition));
         }
+        Ok(self.known_lag(partition))
+    }
+
+    fn known_lag(&self, partition: &TopicPartition) -> Option<i64> {
         let (position, ends) = (self.member.position(partition), self.fetcher.ends(partition));
-        Ok(position.zip(ends).map(|(position, ends)| {
+        position.zip(ends).map(|(position, ends)| {
             let end = self.fetcher.visible_end(ends);
             (end - position.offset).max(0)
-        }))
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! Errors of the membership, as errors of the client.
 
-use kavka_member::{ErrorKind as MemberErrorKind, MemberError};
+use kavka_member::{ErrorKind as MemberErrorKind, MemberError, TopicPartition};
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, error::Truncation};
 
 /// The same error, as every call of the client returns it.
 pub(super) fn of_member(error: &MemberError) -> Error {
@@ -12,7 +12,8 @@ pub(super) fn of_member(error: &MemberError) -> Error {
         }
         MemberErrorKind::LostOwnership => ErrorKind::OwnershipLost,
         MemberErrorKind::Timeout => ErrorKind::TimedOut,
-        MemberErrorKind::NoOffset { .. } | MemberErrorKind::Truncated { .. } => ErrorKind::NoOffset,
+        MemberErrorKind::NoOffset { .. } => ErrorKind::NoOffset,
+        MemberErrorKind::Truncated { .. } => ErrorKind::LogTruncated,
         MemberErrorKind::AssignorFailed(_) | MemberErrorKind::Misuse(_) => ErrorKind::Config,
         MemberErrorKind::Protocol => ErrorKind::Protocol,
         MemberErrorKind::Closed => ErrorKind::Closed,
@@ -25,6 +26,15 @@ pub(super) fn of_member(error: &MemberError) -> Error {
         if error.group.is_empty() { String::new() } else { format!("group {}: ", error.group) };
     let message = format!("{group}{}{}", error.kind, code.unwrap_or_default());
     let told = Error::new(kind, message).with_advice(sentence(error.advice()));
+    let told = match &error.kind {
+        MemberErrorKind::Truncated { topic, partition, position, diverged } => told
+            .with_truncation(Truncation {
+                partition: TopicPartition::new(topic.clone(), *partition),
+                position: *position,
+                agrees_below: *diverged,
+            }),
+        _ => told,
+    };
     match error.code {
         Some(code) => told.with_code(code),
         None => told,

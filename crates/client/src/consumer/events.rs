@@ -2,12 +2,16 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use futures_core::Stream;
-use kavka_member::{Cause, DrainId, TopicPartition};
+use kavka_member::{Cause, TopicPartition};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{driver::Command, handle::ConsumerHandle};
@@ -49,17 +53,23 @@ pub struct Revoking {
     pub(super) guard: DrainGuard,
 }
 
+/// Names a [`DrainGuard`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct GuardId(pub(super) u64);
+
 /// Tells the driver when it goes.
 #[derive(Debug)]
 pub(super) struct DrainGuard {
-    pub(super) drain: DrainId,
+    pub(super) id: GuardId,
+    /// Somebody has read the event.
+    pub(super) is_taken: Arc<AtomicBool>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Drop for DrainGuard {
     fn drop(&mut self) {
         // A driver that is gone waits for nobody.
-        let _ = self.commands.send(Command::Drained(self.drain));
+        let _ = self.commands.send(Command::Finished(self.id));
     }
 }
 
@@ -95,8 +105,15 @@ impl Revoking {
     }
 }
 
-/// The rebalances of a consumer, as they happen. Take it before subscribing, and read it: a [`Revoking`] that nobody reads holds
-/// up the rebalance until its deadline. Ends when the consumer is closed.
+/// The rebalances of a consumer, as they happen. Take it before subscribing, and read it, in a task of its own or beside the records.
+/// Ends when the consumer is closed.
+///
+/// What holds up a rebalance, or [`Consumer::close`](super::Consumer::close):
+///
+/// * a [`Revoking`] that was read and is held: until its deadline;
+/// * one that nobody reads: for 5 s from when no record is in hand any more, at close for 1 s. It comes all the same when the stream is
+///   read later; the partitions are gone then;
+/// * a stream that was dropped: not at all.
 #[derive(Debug)]
 pub struct RebalanceEvents {
     pub(super) events: mpsc::UnboundedReceiver<RebalanceEvent>,
@@ -107,7 +124,7 @@ impl RebalanceEvents {
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> Option<RebalanceEvent> {
-        self.events.recv().await
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 }
 
@@ -115,6 +132,10 @@ impl Stream for RebalanceEvents {
     type Item = RebalanceEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<RebalanceEvent>> {
-        self.events.poll_recv(cx)
+        let event = ready!(self.events.poll_recv(cx));
+        if let Some(RebalanceEvent::Revoking(revoking)) = &event {
+            revoking.guard.is_taken.store(true, Ordering::Release);
+        }
+        Poll::Ready(event)
     }
 }

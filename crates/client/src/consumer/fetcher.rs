@@ -21,8 +21,9 @@ use kavka_protocol::{
 use tokio::time::Instant;
 
 use super::{
-    chunk::{Aborted, Chunk, end_of},
+    chunk::{Aborted, Chunk, extent_of},
     inbox::Inbox,
+    metrics::FetchMetrics,
     record::unreadable,
     session::{Row, Session, TOPIC_IDS, Terms},
     settings::FetchSettings,
@@ -48,6 +49,7 @@ pub(super) struct Fetcher {
     brokers: HashMap<i32, BrokerState>,
     cursors: BTreeMap<TopicPartition, Cursor>,
     wake_at: Option<Instant>,
+    metrics: FetchMetrics,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,7 @@ struct Cursor {
     not_before: Option<Instant>,
     /// A replica that is nearer than the leader (KIP-392), and until when that holds.
     preferred: Option<(i32, Instant)>,
+    /// The log has no such offset, or is not what was read. The member hears of it when all that was fetched is consumed.
     is_out_of_range: bool,
     ends: Ends,
 }
@@ -96,6 +99,7 @@ pub(super) struct Fetch {
 #[derive(Debug)]
 pub(super) struct Fetched {
     fetch: Fetch,
+    took: Duration,
     result: Result<FetchResponse, Error>,
 }
 
@@ -120,7 +124,13 @@ impl Fetcher {
             brokers: HashMap::new(),
             cursors: BTreeMap::new(),
             wake_at: None,
+            metrics: FetchMetrics::default(),
         }
+    }
+
+    /// What was fetched so far; not what of it waits.
+    pub(super) fn metrics(&self) -> FetchMetrics {
+        self.metrics
     }
 
     /// The partition is not owned any more.
@@ -301,7 +311,7 @@ impl Fetcher {
 
     /// Takes what a fetch brought.
     pub(super) fn on_fetched(&mut self, fetched: Fetched, inbox: &mut Inbox) {
-        let Fetched { mut fetch, result } = fetched;
+        let Fetched { mut fetch, took, result } = fetched;
         let now = Instant::now();
         let outcome = match &result {
             Ok(response) if fetch.session.on_response(response) => Ok(()),
@@ -317,12 +327,24 @@ impl Fetcher {
         state.last_bytes = 0;
         match outcome {
             Ok(()) => {
+                self.metrics.requests.note(took);
                 state.backoff.reset();
                 state.not_before = None;
             }
             // Nothing is wrong but the session: the next request begins anew.
-            Err(Some(ErrorCode::FetchSessionIdNotFound | ErrorCode::InvalidFetchSessionEpoch)) => {}
+            Err(Some(ErrorCode::FetchSessionIdNotFound | ErrorCode::InvalidFetchSessionEpoch)) => {
+                self.metrics.failed += 1;
+            }
             Err(code) => {
+                self.metrics.failed += 1;
+                match (&result, code) {
+                    (Err(error), _) => inbox.note_error(error),
+                    (Ok(_), Some(code)) => {
+                        let what = format!("fetching from broker {}", fetch.broker);
+                        inbox.note_error(&Error::broker(code, what));
+                    }
+                    (Ok(_), None) => {}
+                }
                 state.not_before = Some(now + state.backoff.next());
                 self.cluster.request_refresh();
                 tracing::debug!(broker = fetch.broker, ?code, error = ?result.as_ref().err(), "a fetch failed");
@@ -385,6 +407,12 @@ impl Fetcher {
         if row.error_code != ErrorCode::None {
             return self.on_error(now, fetch, partition, &row, inbox, endpoints);
         }
+        if row.diverging_epoch.epoch >= 0 {
+            // The log is not what was read (KIP-595). Consumers do not send what a broker finds that out by: for an epoch that was
+            // deleted with its records it would answer that the offset is out of range. One that says so all the same is believed.
+            cursor.is_out_of_range = true;
+            return;
+        }
         cursor.ends = Ends {
             log_start_offset: row.log_start_offset,
             last_stable_offset: row.last_stable_offset,
@@ -395,7 +423,13 @@ impl Fetcher {
             cursor.preferred = Some((row.preferred_read_replica, until));
         }
         let Some(records) = row.records.filter(|records| !records.is_empty()) else { return };
-        let end = match end_of(&records) {
+        let extent = extent_of(&records);
+        if let Ok(extent) = &extent {
+            self.metrics.batches += extent.batches;
+            self.metrics.records += extent.records;
+            self.metrics.bytes += records.len() as u64;
+        }
+        let end = match extent.map(|extent| extent.end) {
             Ok(Some(end)) if end > cursor.next_offset => end,
             Ok(_) => {
                 cursor.not_before = Some(now + BROKEN_PAUSE);
@@ -503,8 +537,9 @@ impl Ends {
 impl Fetch {
     /// Makes the fetch.
     pub(super) async fn run(mut self, cluster: Cluster) -> Fetched {
+        let begun = Instant::now();
         let result = self.ask(&cluster).await;
-        Fetched { fetch: self, result }
+        Fetched { fetch: self, took: begun.elapsed(), result }
     }
 
     async fn ask(&mut self, cluster: &Cluster) -> Result<FetchResponse, Error> {

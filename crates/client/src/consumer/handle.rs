@@ -11,6 +11,7 @@ use super::{
     commit::{CommitError, CommitOutcome, Offsets, PendingCommit},
     driver::Command,
     inbox::SharedInbox,
+    metrics::ConsumerMetrics,
 };
 use crate::{Error, ErrorKind, cluster::Cluster};
 
@@ -216,6 +217,19 @@ impl ConsumerHandle {
     pub async fn lag(&self, partition: &TopicPartition) -> Result<Option<i64>, Error> {
         let partition = partition.clone();
         self.ask(|reply| Command::Lag(partition, reply)).await
+    }
+
+    /// What this consumer has done since it was made, and where it stands: fetches, commits, rebalances, each partition's position and
+    /// lag, the last error.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// The consumer is closed.
+    pub async fn metrics(&self) -> Result<ConsumerMetrics, Error> {
+        let (reply, receiver) = oneshot::channel();
+        self.send(Command::Metrics(reply))?;
+        receiver.await.map_err(|_| closed())
     }
 
     /// Hands out and fetches nothing of these until [`resume`](Self::resume). Heartbeats go on; so must the asking for records, for

@@ -18,7 +18,7 @@ use kavka_member::{Consumed, PositionEpoch, TopicPartition};
 use tokio::sync::Notify;
 
 use super::{ack::Outstanding, chunk::Chunk};
-use crate::Error;
+use crate::{Error, metrics::LastError};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -38,8 +38,10 @@ pub(super) struct Inbox {
     ready: VecDeque<usize>,
     /// Slots whose consumption the driver has not heard of.
     dirty: Vec<usize>,
-    /// For the application, in order.
-    errors: VecDeque<Error>,
+    /// For the application, in order; with the partition that has no position because of it, if that is so.
+    errors: VecDeque<(Option<TopicPartition>, Error)>,
+    /// For the metrics; the application may not have been told of it.
+    last_error: Option<LastError>,
     /// Whoever waits for records that no stream of their own takes.
     waker: Option<Waker>,
     /// The application has asked for records.
@@ -154,6 +156,7 @@ impl Inbox {
 
     pub(super) fn remove(&mut self, partition: &TopicPartition) {
         let Some(place) = self.index.remove(partition) else { return };
+        self.forget_errors_about(partition);
         self.ready.retain(|ready| *ready != place);
         self.dirty.retain(|dirty| *dirty != place);
         let slot = self.slots[place].take();
@@ -256,9 +259,29 @@ impl Inbox {
         self.offer(place);
     }
 
+    /// Something went wrong that the consumer deals with.
+    pub(super) fn note_error(&mut self, error: &Error) {
+        self.last_error = Some(LastError::now(error));
+    }
+
+    pub(super) fn last_error(&self) -> Option<&LastError> {
+        self.last_error.as_ref()
+    }
+
     pub(super) fn fail(&mut self, error: Error) {
-        self.errors.push_back(error);
+        self.fail_about(None, error);
+    }
+
+    /// This partition waits for the application to seek.
+    pub(super) fn fail_about(&mut self, partition: Option<TopicPartition>, error: Error) {
+        self.note_error(&error);
+        self.errors.push_back((partition, error));
         self.wake_all();
+    }
+
+    /// The application has done something about it before it heard of it.
+    pub(super) fn forget_errors_about(&mut self, partition: &TopicPartition) {
+        self.errors.retain(|(about, _)| about.as_ref() != Some(partition));
     }
 
     /// Tells whoever reads it that there is something.
@@ -422,7 +445,7 @@ impl Inbox {
     }
 
     pub(super) fn take_error(&mut self) -> Option<Error> {
-        self.errors.pop_front()
+        self.errors.pop_front().map(|(_, error)| error)
     }
 
     /// Waits for more; `false` if there will be none.

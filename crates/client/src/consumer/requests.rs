@@ -10,9 +10,11 @@ use std::{
 
 use bytestring::ByteString;
 use kavka_member::{Coordinator, Failure, Outgoing, RequestId, Response, Target, wire};
+use kavka_protocol::ApiKey;
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
+    time::{Duration, Instant},
 };
 
 use super::fetcher::{Fetch, Fetched};
@@ -27,9 +29,37 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Done {
     /// Of the member.
-    Answer(RequestId, Result<Response, Error>),
+    Answer(Box<Answered>),
     /// Of the fetcher.
     Fetched(Box<Fetched>),
+}
+
+/// What came of a request of the member.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) id: RequestId,
+    pub(super) api: ApiKey,
+    /// How long it took, from when the member asked.
+    pub(super) took: Duration,
+    pub(super) result: Result<Response, Error>,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+struct Asked {
+    outgoing: Outgoing,
+    since: Instant,
+    done: mpsc::UnboundedSender<Done>,
+}
+
+impl Asked {
+    fn conclude(self, result: Result<Response, Error>) {
+        let Self { outgoing, since, done } = self;
+        let (id, api) = (outgoing.id, wire::api_key(&outgoing.request));
+        let answered = Answered { id, api, took: since.elapsed(), result };
+        // Without a driver nobody waits for it.
+        let _ = done.send(Done::Answer(Box::new(answered)));
+    }
 }
 
 /// See the module. Everything under way is given up when this is dropped.
@@ -44,7 +74,7 @@ pub(super) struct Requests {
 /// The way to a coordinator.
 #[derive(Debug)]
 struct Link {
-    queue: mpsc::UnboundedSender<Outgoing>,
+    queue: mpsc::UnboundedSender<Asked>,
     connection: CurrentConnection,
     task: AbortHandle,
 }
@@ -66,18 +96,20 @@ impl Requests {
     }
 
     pub(super) fn send(&mut self, outgoing: Outgoing) {
-        match outgoing.target.clone() {
-            Target::Coordinator(coordinator) => self.ask_coordinator(&coordinator, outgoing),
+        let target = outgoing.target.clone();
+        let asked = Asked { outgoing, since: Instant::now(), done: self.done.clone() };
+        match target {
+            Target::Coordinator(coordinator) => self.ask_coordinator(&coordinator, asked),
             Target::Node(node) => {
-                let (cluster, done) = (self.cluster.clone(), self.done.clone());
+                let cluster = self.cluster.clone();
                 self.spawn(async move {
                     let connection = cluster.node(node, Purpose::Requests).await;
-                    ask(connection, outgoing, done).await;
+                    ask(connection, asked).await;
                 });
             }
             Target::AnyBroker => {
-                let (cluster, done) = (self.cluster.clone(), self.done.clone());
-                self.spawn(async move { ask(cluster.any().await, outgoing, done).await });
+                let cluster = self.cluster.clone();
+                self.spawn(async move { ask(cluster.any().await, asked).await });
             }
         }
     }
@@ -102,26 +134,24 @@ impl Requests {
         self.tasks.spawn(task)
     }
 
-    fn ask_coordinator(&mut self, coordinator: &Coordinator, outgoing: Outgoing) {
+    fn ask_coordinator(&mut self, coordinator: &Coordinator, asked: Asked) {
         let key = (coordinator.host.clone(), coordinator.port);
         let Ok(port) = u16::try_from(coordinator.port) else {
             let message = format!("the coordinator is said to listen at port {}", coordinator.port);
-            let error = Error::new(ErrorKind::Protocol, message);
-            let _ = self.done.send(Done::Answer(outgoing.id, Err(error)));
-            return;
+            return asked.conclude(Err(Error::new(ErrorKind::Protocol, message)));
         };
         if !self.links.contains_key(&key) {
             let address = Address { host: coordinator.host.clone(), port };
             let (queue, receiver) = mpsc::unbounded_channel();
             let connection = CurrentConnection::default();
-            let (cluster, done) = (self.cluster.clone(), self.done.clone());
-            let running = run_link(cluster, address, receiver, Arc::clone(&connection), done);
+            let cluster = self.cluster.clone();
+            let running = run_link(cluster, address, receiver, Arc::clone(&connection));
             let task = self.spawn(running);
             self.links.insert(key.clone(), Link { queue, connection, task });
         }
         if let Some(link) = self.links.get(&key) {
             // The task of a link ends only when the link is dropped.
-            let _ = link.queue.send(outgoing);
+            let _ = link.queue.send(asked);
         }
     }
 }
@@ -129,19 +159,18 @@ impl Requests {
 async fn run_link(
     cluster: Cluster,
     address: Address,
-    mut queue: mpsc::UnboundedReceiver<Outgoing>,
+    mut queue: mpsc::UnboundedReceiver<Asked>,
     current: CurrentConnection,
-    done: mpsc::UnboundedSender<Done>,
 ) {
     let mut waiting = JoinSet::new();
     loop {
-        let outgoing = tokio::select! {
-            outgoing = queue.recv() => outgoing,
+        let asked = tokio::select! {
+            asked = queue.recv() => asked,
             Some(_) = waiting.join_next() => continue,
         };
-        let Some(outgoing) = outgoing else { return };
+        let Some(asked) = asked else { return };
         let connection = cluster.at(&address, Purpose::Coordinator);
-        let connection = match tokio::time::timeout(outgoing.timeout, connection).await {
+        let connection = match tokio::time::timeout(asked.outgoing.timeout, connection).await {
             Ok(connection) => connection,
             Err(_) => Err(Error::new(ErrorKind::TimedOut, format!("{address} cannot be reached"))),
         };
@@ -150,28 +179,17 @@ async fn run_link(
             *current = Some(connection.clone());
         }
         // Sent here, in order; only the waiting is done beside.
-        match connection.and_then(|connection| send(&connection, &outgoing)) {
-            Ok(answer) => {
-                let done = done.clone();
-                waiting.spawn(async move { wait(answer, outgoing, done).await });
-            }
-            Err(error) => {
-                let _ = done.send(Done::Answer(outgoing.id, Err(error)));
-            }
+        match connection.and_then(|connection| send(&connection, &asked.outgoing)) {
+            Ok(answer) => drop(waiting.spawn(wait(answer, asked))),
+            Err(error) => asked.conclude(Err(error)),
         }
     }
 }
 
-async fn ask(
-    connection: Result<Connection, Error>,
-    outgoing: Outgoing,
-    done: mpsc::UnboundedSender<Done>,
-) {
-    match connection.and_then(|connection| send(&connection, &outgoing)) {
-        Ok(answer) => wait(answer, outgoing, done).await,
-        Err(error) => {
-            let _ = done.send(Done::Answer(outgoing.id, Err(error)));
-        }
+async fn ask(connection: Result<Connection, Error>, asked: Asked) {
+    match connection.and_then(|connection| send(&connection, &asked.outgoing)) {
+        Ok(answer) => wait(answer, asked).await,
+        Err(error) => asked.conclude(Err(error)),
     }
 }
 
@@ -192,8 +210,8 @@ fn send(connection: &Connection, outgoing: &Outgoing) -> Result<Answer, Error> {
     connection.send_body(api, version, &body)
 }
 
-async fn wait(answer: Answer, outgoing: Outgoing, done: mpsc::UnboundedSender<Done>) {
-    let version = answer.version();
+async fn wait(answer: Answer, asked: Asked) {
+    let (version, outgoing) = (answer.version(), &asked.outgoing);
     let body = answer.wait_body(outgoing.timeout).await;
     let response = body.and_then(|body| {
         wire::decode(&outgoing.request, version, body).map_err(|error| {
@@ -201,7 +219,7 @@ async fn wait(answer: Answer, outgoing: Outgoing, done: mpsc::UnboundedSender<Do
             Error::new(ErrorKind::Protocol, format!("an answer to {api} cannot be read: {error}"))
         })
     });
-    let _ = done.send(Done::Answer(outgoing.id, response));
+    asked.conclude(response);
 }
 
 /// What a failed request is to a member.

@@ -321,6 +321,14 @@ impl Assignor for Shared {
     ) -> Result<kavka_assignor::Assignment, Box<dyn std::error::Error + Send + Sync>> {
         self.0.assign(group)
     }
+
+    fn on_assignment(
+        &self,
+        assignment: kavka_assignor::LastAssignment<'_>,
+        user_data: Option<&bytes::Bytes>,
+    ) {
+        self.0.on_assignment(assignment, user_data);
+    }
 }
 
 fn described(assignor: &dyn Assignor) -> kavka_member::Assignor {
@@ -332,9 +340,8 @@ fn described(assignor: &dyn Assignor) -> kavka_member::Assignor {
         name => kavka_member::Assignor {
             name: name.into(),
             is_cooperative: assignor.protocols().contains(&RebalanceProtocol::Cooperative),
-            user_data: assignor
-                .subscription_user_data(&[], None)
-                .map_or(UserData::None, UserData::Custom),
+            // The driver asks it when the member joins.
+            user_data: UserData::None,
         },
     }
 }

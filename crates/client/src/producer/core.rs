@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     batch::{Batch, Identity},
     delivery::{Completion, DeliveryFuture, Observer, Outstanding, Promise},
+    metrics::Counters,
     node::Node,
     partition::{NOBODY, Partition, Readiness, State},
     partitioner::{self, Candidate, PartitionedRecord, Random, Sticky, TopicPartitions},
@@ -48,6 +49,7 @@ pub(super) struct Core {
     /// How many wait for memory: nothing lingers meanwhile.
     memory_waiters: AtomicUsize,
     pub(super) outstanding: Arc<Outstanding>,
+    pub(super) counters: Counters,
     identity: Mutex<Option<Identity>>,
     asking_for_identity: AsyncMutex<()>,
     is_closed: AtomicBool,
@@ -120,6 +122,7 @@ impl Core {
             nodes: RwLock::default(),
             memory_waiters: AtomicUsize::new(0),
             outstanding: Arc::default(),
+            counters: Counters::default(),
             identity: Mutex::default(),
             asking_for_identity: AsyncMutex::default(),
             is_closed: AtomicBool::new(false),

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -217,6 +217,9 @@ pub(super) struct Failure {
 pub(super) struct Outstanding {
     count: AtomicUsize,
     none: Notify,
+    /// Records that were delivered, and those that were not; for the metrics.
+    delivered: AtomicU64,
+    undelivered: AtomicU64,
 }
 
 impl Promise {
@@ -263,6 +266,11 @@ impl Promise {
             return false;
         }
         let count = self.count.load(Ordering::Acquire);
+        let settled = match &outcome {
+            Outcome::Written { .. } => &self.outstanding.delivered,
+            Outcome::Failed(_) | Outcome::Refused { .. } => &self.outstanding.undelivered,
+        };
+        settled.fetch_add(u64::from(count), Ordering::Relaxed);
         let observers = std::mem::take(&mut *self.observers());
         if let Outcome::Failed(error) | Outcome::Refused { others: error, .. } = &outcome {
             for observer in &observers {
@@ -341,6 +349,12 @@ impl Drop for Promise {
 impl Outstanding {
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
+    }
+
+    /// How many records were delivered, and how many were not.
+    pub(super) fn settled(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.delivered), read(&self.undelivered))
     }
 
     /// Told when the count comes to 0.

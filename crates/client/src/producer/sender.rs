@@ -42,6 +42,7 @@ const BY_TOPIC_ID: i16 = 13;
 struct Sent {
     batches: Vec<(Arc<Partition>, Batch)>,
     topics: Vec<(Uuid, ByteString)>,
+    since: Instant,
     answer: Pin<Box<dyn Future<Output = Result<Answered, Error>> + Send>>,
 }
 
@@ -136,6 +137,8 @@ impl Sender {
             },
         };
         if let Some(sent) = self.wire.pop_front() {
+            let error = answered.as_ref().err();
+            self.core.counters.note_over(sent.since.elapsed(), error);
             self.conclude(sent.batches, &sent.topics, answered);
         }
     }
@@ -252,6 +255,11 @@ impl Sender {
                 ..Default::default()
             });
         }
+        let bytes = |topic: &TopicProduceData| -> usize {
+            topic.partition_data.iter().flat_map(|row| &row.records).map(bytes::Bytes::len).sum()
+        };
+        let retried = batches.iter().filter(|(_, batch)| batch.attempts > 1).count();
+        let bytes = topic_data.iter().map(bytes).sum();
         let newest = match topics.iter().any(|(id, _)| *id == Uuid::ZERO) {
             true => BY_TOPIC_ID - 1,
             false => *ProduceRequest::VERSIONS.end(),
@@ -260,6 +268,7 @@ impl Sender {
             let (partition, batch) = batches.remove(at);
             self.finish(&partition, batch, Verdict::Failed(Outcome::Failed(error)));
         }
+        self.core.counters.note_sent(batches.len(), retried, bytes);
         let request = ProduceRequest {
             transactional_id: None,
             acks: match self.core.settings.acks {
@@ -289,7 +298,7 @@ impl Sender {
         );
         // An error comes back in the same line as answers.
         let answer = sent.unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))));
-        self.wire.push_back(Sent { batches, topics, answer });
+        self.wire.push_back(Sent { batches, topics, since: Instant::now(), answer });
     }
 
     /// Brings the batches of a request their verdicts.
@@ -358,6 +367,10 @@ impl Sender {
                 self.core.cluster.learn_leader(&key.0, key.1, id, epoch, endpoint);
             }
             needs_refresh |= row.error_code.needs_metadata_refresh();
+            if row.error_code != ErrorCode::None {
+                let what = format_args!("producing to {}-{}", key.0, key.1);
+                self.core.counters.note_error(&Error::broker(row.error_code, what));
+            }
             let pause = (!has_new_leader).then(|| self.pause(batch.attempts));
             let situation = Situation { topic: &key.0, partition: key.1, pause };
             let verdict = verdict::of_answer(row, &situation);
@@ -384,6 +397,7 @@ impl Sender {
 
     /// Gives up what waits for this broker if it is of no use to try again.
     fn refuse(&self, error: &Error) {
+        self.core.counters.note_error(error);
         if error.is_retriable() {
             tracing::debug!(broker = self.node.id, %error, "cannot send to the broker");
             return;

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod assignors;
 mod context;
+mod events;
 mod faults;
 mod groups;
+mod metrics;
 mod processing;
 mod reading;

@@ -176,6 +176,20 @@ async fn without_an_offset_and_without_a_reset_the_application_has_to_seek() {
     assert_eq!(take(&mut consumer, 3).await, numbered(0, 7, 10));
 }
 
+/// As with Java's client: nobody was asked for records before the seek, so that nothing is wrong.
+#[tokio::test]
+async fn who_seeks_at_once_is_not_told_that_there_is_no_offset() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 10), 10).await;
+    let builder = context.builder().auto_offset_reset(OffsetReset::None);
+    let mut consumer = builder.build().unwrap();
+    consumer.assign([tp(0)]).await.unwrap();
+    // Until it is known that nothing is committed.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    consumer.seek(&tp(0), SeekTo::Offset(7)).await.unwrap();
+    assert_eq!(take(&mut consumer, 3).await, numbered(0, 7, 10));
+}
+
 #[tokio::test]
 async fn a_position_outside_the_log_is_reset() {
     let context = Context::new(1).await;

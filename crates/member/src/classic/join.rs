@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Cause, Coordinator, ErrorKind, Event, Failure, JoinRequest, JoinResponse, RebalanceProtocol,
-    Request, RequestId, Subscription, Target, TopicPartition, Trace, UserData, context::Context,
+    Request, RequestId, Subscription, Target, TopicPartition, Trace, context::Context,
     mutants::mutant, output::Trouble, positions::Positions, subscription,
 };
 
@@ -51,15 +51,11 @@ impl Classic {
         owned: &BTreeSet<TopicPartition>,
     ) -> Vec<(ByteString, bytes::Bytes)> {
         let assignors = ctx.config.assignors.iter().map(|assignor| {
-            let newer = self.user_data.get(&assignor.name).cloned();
-            let user_data = match (&assignor.user_data, newer) {
-                (UserData::Custom(_), Some(newer)) => Some(newer),
-                _ => subscription::user_data(
-                    assignor,
-                    &self.last_assignment,
-                    self.last_assignment_generation,
-                ),
-            };
+            let user_data = subscription::user_data(
+                assignor,
+                &self.last_assignment,
+                self.last_assignment_generation,
+            );
             let subscription = Subscription {
                 topics: topics.clone(),
                 user_data,

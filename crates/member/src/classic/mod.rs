@@ -85,8 +85,6 @@ pub(crate) struct Classic {
     claimed_in_vain: bool,
     /// The subscription that the last JoinGroup carried.
     joined_with: BTreeSet<ByteString>,
-    /// User data of custom assignors that came later than the settings.
-    user_data: BTreeMap<ByteString, Bytes>,
     /// The last assignment and its generation, for sticky assignors. They outlive its loss.
     last_assignment: BTreeSet<TopicPartition>,
     last_assignment_generation: i32,
@@ -140,7 +138,6 @@ impl Classic {
             subscription: None,
             claimed_in_vain: false,
             joined_with: BTreeSet::new(),
-            user_data: BTreeMap::new(),
             last_assignment: BTreeSet::new(),
             last_assignment_generation: -1,
             rejoin: None,
@@ -172,6 +169,10 @@ impl Classic {
 
     pub(crate) fn generation(&self) -> i32 {
         self.generation
+    }
+
+    pub(crate) fn assignor(&self) -> &ByteString {
+        &self.assignor
     }
 
     pub(crate) fn is_leader(&self) -> bool {
@@ -219,10 +220,6 @@ impl Classic {
                 Cause::Enforced,
             );
         }
-    }
-
-    pub(crate) fn set_user_data(&mut self, assignor: ByteString, data: Bytes) {
-        self.user_data.insert(assignor, data);
     }
 
     pub(crate) fn poll(&mut self, ctx: &Context<'_>) {

@@ -294,6 +294,11 @@ impl Positions {
     ) {
         for partition in self.asked_by(id) {
             let code = rows.get(&partition).map_or(ErrorCode::UnknownServerError, |row| row.error);
+            if code == ErrorCode::ClusterAuthorizationFailed {
+                // Before version 3 (Kafka 2.3) only brokers may ask. Java's client does without there, too.
+                self.trust(&partition);
+                continue;
+            }
             match (reactions::on_leader(code, &partition.topic), rows.get(&partition)) {
                 (LeaderReaction::Done, Some(end)) => self.compare(ctx, &partition, end),
                 (LeaderReaction::Fail(kind), _) => self.stick(ctx, &partition, kind, Some(code)),
@@ -314,14 +319,22 @@ impl Positions {
         }
     }
 
+    /// The position is taken for good.
+    fn trust(&mut self, partition: &TopicPartition) {
+        let Some(found) = self.partitions.get_mut(partition) else { return };
+        if let Some(position) = found.position {
+            found.found(position);
+            self.note_validated(partition);
+        }
+    }
+
     /// The log agrees with the position, or was truncated below it.
     fn compare(&mut self, ctx: &mut Context<'_>, partition: &TopicPartition, end: &EpochEnd) {
         let Some(found) = self.partitions.get_mut(partition) else { return };
         let Some(position) = found.position else { return };
         let is_known = end.end_offset >= 0 && end.leader_epoch >= 0;
         if is_known && end.end_offset >= position.offset {
-            found.found(position);
-            return self.note_validated(partition);
+            return self.trust(partition);
         }
         let can_reset = ctx.config.offset_reset != OffsetReset::None;
         if is_known && can_reset {

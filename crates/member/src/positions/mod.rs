@@ -91,6 +91,8 @@ struct Partition {
     retry_at: Option<Monotonic>,
     /// The leader epoch up to which the position is known to be good; -1 for none.
     validated_epoch: i32,
+    /// The log was compared with this position because a broker said that it is out of range.
+    is_doubted: bool,
     /// The topic's id when the partition was taken.
     topic_id: Uuid,
 }
@@ -161,6 +163,7 @@ impl Positions {
                 attempts: Attempts::default(),
                 retry_at: None,
                 validated_epoch: -1,
+                is_doubted: false,
                 topic_id: self.topic_id(&partition.topic),
             };
             let former = self.partitions.insert(partition, taken);
@@ -232,6 +235,7 @@ impl Positions {
             if found.epoch == row.epoch && row.next_offset > position.offset {
                 let leader_epoch = row.leader_epoch;
                 found.position = Some(Position { offset: row.next_offset, leader_epoch });
+                found.is_doubted = false;
             }
         }
     }
@@ -265,13 +269,17 @@ impl Positions {
         partition: &TopicPartition,
         epoch: PositionEpoch,
     ) {
-        let is_current = self
-            .partitions
-            .get(partition)
-            .is_some_and(|found| found.epoch == epoch && found.status == Status::Ready);
-        if is_current {
-            self.reset(ctx, partition);
+        let Some(found) = self.partitions.get_mut(partition) else { return };
+        let Some(position) = found.position else { return };
+        if found.epoch != epoch || found.status != Status::Ready {
+            return;
         }
+        if position.leader_epoch >= 0 && !std::mem::replace(&mut found.is_doubted, true) {
+            // Perhaps the log was truncated: then reading goes on where it still is as it was read, and not at an end of it. If the
+            // log agrees, the position is out of range for another reason, and the next answer says so again.
+            return found.validate();
+        }
+        self.reset(ctx, partition);
     }
 
     pub(crate) fn pause(&mut self, partitions: &BTreeSet<TopicPartition>, paused: bool) {
@@ -354,9 +362,7 @@ impl Positions {
             // Nothing to compare with, or nobody has taken over since that record was read.
             found.validated_epoch = current.leader_epoch;
         } else {
-            found.status = Status::Validating;
-            found.asked = None;
-            found.retry_at = None;
+            found.validate();
         }
     }
 
@@ -406,6 +412,14 @@ impl Partition {
         self.attempts.succeed();
         self.retry_at = None;
         self.validated_epoch = -1;
+        self.is_doubted = false;
+    }
+
+    /// The log has to be asked whether it is still as it was read.
+    fn validate(&mut self) {
+        self.status = Status::Validating;
+        self.asked = None;
+        self.retry_at = None;
     }
 
     fn found(&mut self, position: Position) {

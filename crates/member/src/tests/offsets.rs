@@ -377,6 +377,35 @@ fn truncated_log_takes_the_position_back_to_where_it_agrees() {
     assert_eq!((*position, *diverged), (20, Some(15)));
 }
 
+#[test]
+fn before_a_position_out_of_range_is_reset_the_log_is_asked_whether_it_was_truncated() {
+    let out_of_range = |ctx: &mut Context| {
+        let epoch = ctx.member.fetchable().next().unwrap().epoch;
+        ctx.step(Input::OutOfRange { partition: tp(0), epoch });
+    };
+    let mut ctx = validating(config());
+    answer_end(&mut ctx, ErrorCode::None, 0, 25);
+    out_of_range(&mut ctx);
+    assert!(!ctx.has(RequestKind::ListOffsets));
+    answer_end(&mut ctx, ErrorCode::None, 0, 15);
+    assert_eq!(ctx.position(0), Some(15), "not the end or the beginning of the log");
+
+    let mut ctx = validating(config());
+    answer_end(&mut ctx, ErrorCode::None, 0, 25);
+    out_of_range(&mut ctx);
+    answer_end(&mut ctx, ErrorCode::None, 0, 25);
+    assert_eq!(ctx.position(0), Some(20), "it agrees");
+    out_of_range(&mut ctx);
+    assert_eq!(asked_for(&ctx), -2, "the beginning of the log is above the position, then");
+}
+
+#[test]
+fn brokers_that_let_no_client_ask_for_the_ends_of_epochs_hold_up_nothing() {
+    let mut ctx = validating(config());
+    answer_end(&mut ctx, ErrorCode::ClusterAuthorizationFailed, -1, -1);
+    assert_eq!((ctx.position(0), ctx.member.fetchable().count()), (Some(20), 1));
+}
+
 /// KAFKA-15283: a topic that was deleted and made anew is another topic.
 #[test]
 fn topic_made_anew_does_not_inherit_the_position() {

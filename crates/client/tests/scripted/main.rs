@@ -1,0 +1,66 @@
+//! The consumer against brokers that do as they are told: transactions, replicas that are nearer, logs that are cut. A test broker is a
+//! cluster of one without transactions; these are several, each with a log that a test writes by hand.
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod log;
+mod replicas;
+mod transactions;
+mod truncation;
+
+use std::time::Duration;
+
+use kavka_client::{
+    Consumer, ConsumerBuilder, TopicPartition,
+    consumer::{OffsetReset, Record},
+};
+
+use self::cluster::{Cluster, TOPIC};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A consumer that begins at the beginning, with short times.
+fn builder(cluster: &Cluster) -> ConsumerBuilder {
+    Consumer::builder()
+        .bootstrap_servers(&cluster.bootstrap_servers())
+        .auto_offset_reset(OffsetReset::Earliest)
+        .property("fetch.max.wait.ms", "20")
+        .property("retry.backoff.ms", "10")
+        .property("retry.backoff.max.ms", "50")
+        .property("reconnect.backoff.ms", "10")
+        .property("reconnect.backoff.max.ms", "50")
+}
+
+async fn assigned(builder: ConsumerBuilder) -> Consumer {
+    let consumer = builder.build().unwrap();
+    consumer.assign([place()]).await.unwrap();
+    consumer
+}
+
+fn place() -> TopicPartition {
+    TopicPartition::new(TOPIC, 0)
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+fn text(record: &Record) -> String {
+    String::from_utf8(record.value().unwrap().to_vec()).unwrap()
+}
+
+async fn take(consumer: &mut Consumer, number: usize) -> Vec<String> {
+    let mut values = Vec::new();
+    while values.len() < number {
+        let record = within(consumer.next()).await.expect("the consumer goes on");
+        values.push(text(&record.expect("a record")));
+    }
+    values
+}
+
+/// Nothing comes for a while.
+async fn assert_quiet(consumer: &mut Consumer) {
+    let next = tokio::time::timeout(Duration::from_millis(150), consumer.next()).await;
+    assert!(next.is_err(), "nothing was to come: {next:?}");
+}
