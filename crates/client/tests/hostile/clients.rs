@@ -9,11 +9,13 @@ use std::{
 use kavka_client::{
     Admin, Consumer, IsolationLevel, Producer, ProducerRecord, TopicPartition,
     admin::{
-        Change, CommittedOffset, ConfigResource, DeleteBefore, DescribeConfigs, GroupFilter,
-        NewPartitions, NewTopic, OffsetSpec, OffsetsOfGroup,
+        Acl, AclFilter, Change, CommittedOffset, ConfigResource, DeleteBefore, DescribeConfigs,
+        GroupFilter, MemberIdentity, NewPartitions, NewTopic, OffsetSpec, OffsetsOfGroup,
+        Operation, PatternType, Permission, ResourceType, ScramChange, ScramMechanism,
     },
-    consumer::{CloseOptions, OffsetReset, SeekTo},
+    consumer::{CloseOptions, OffsetReset, Offsets, SeekTo},
     producer::Compression,
+    settings::Secret,
 };
 
 /// What every call is given.
@@ -96,15 +98,28 @@ pub(crate) async fn consume(servers: &str, round: u64, worst: &Worst) -> u64 {
         _ => consumer,
     };
     let mut consumer = consumer.build().unwrap();
-    timed("subscribe", Duration::ZERO, worst, consumer.subscribe(["in"])).await.unwrap();
+    let mut events = consumer.events();
+    if round.is_multiple_of(4) {
+        timed("subscribe_pattern", Duration::ZERO, worst, consumer.subscribe_pattern("i."))
+            .await
+            .unwrap();
+    } else {
+        timed("subscribe", Duration::ZERO, worst, consumer.subscribe(["in"])).await.unwrap();
+    }
     let mut read = 0;
     for step in 0..6 {
         // Records may not come at all from such a broker; that is what the time here is for.
         let some = tokio::time::timeout(Duration::from_millis(300), async {
             loop {
-                if step % 2 == 0 {
+                if step % 3 == 0 {
                     match consumer.next().await {
                         Some(Ok(_)) => read += 1,
+                        Some(Err(_)) => tokio::task::yield_now().await,
+                        None => break,
+                    }
+                } else if step % 3 == 1 {
+                    match consumer.next_unacked().await {
+                        Some(Ok(record)) => read += u64::from(record.ack()),
                         Some(Err(_)) => tokio::task::yield_now().await,
                         None => break,
                     }
@@ -121,7 +136,20 @@ pub(crate) async fn consume(servers: &str, round: u64, worst: &Worst) -> u64 {
         });
         let _ = timed("next", Duration::from_millis(300), worst, some).await;
         let _ = timed("commit", TIMEOUT, worst, consumer.commit()).await;
+        let event = tokio::time::timeout(Duration::from_millis(10), events.next());
+        drop(timed("events", Duration::from_millis(10), worst, event).await);
+        let _ = timed("metrics", Duration::ZERO, worst, consumer.metrics()).await;
+        let _ = timed("assignment", Duration::ZERO, worst, consumer.assignment()).await;
         let partition = TopicPartition::new("in", step % 3);
+        let offsets = Offsets::new().with(partition.clone(), 1);
+        let _ = timed("commit_offsets", TIMEOUT, worst, consumer.commit_offsets(offsets)).await;
+        if let Ok(mut own) = consumer.partition_stream(&partition) {
+            let some = tokio::time::timeout(Duration::from_millis(20), async {
+                drop(own.next().await);
+                drop(own.next_batch().await);
+            });
+            let _ = timed("a partition's next", Duration::from_millis(20), worst, some).await;
+        }
         let _ = timed("position", TIMEOUT, worst, consumer.position(&partition)).await;
         let seek = [SeekTo::Beginning, SeekTo::Timestamp(5), SeekTo::Offset(3)]
             [usize::try_from(step % 3).unwrap()];
@@ -135,6 +163,9 @@ pub(crate) async fn consume(servers: &str, round: u64, worst: &Worst) -> u64 {
         let _ = timed("offsets_for_times", TIMEOUT, worst, consumer.offsets_for_times(times)).await;
         let _ = timed("partitions_for", TIMEOUT, worst, consumer.partitions_for("in")).await;
     }
+    let _ = timed("unsubscribe", Duration::ZERO, worst, consumer.unsubscribe()).await;
+    let by_hand = [TopicPartition::new("in", 0)];
+    let _ = timed("assign", Duration::ZERO, worst, consumer.assign(by_hand)).await;
     let options = CloseOptions::default().timeout(TIMEOUT);
     let _ = timed("close of a consumer", TIMEOUT, worst, consumer.close_with(options)).await;
     read
@@ -210,6 +241,9 @@ pub(crate) async fn administrate(servers: &str, round: u64, worst: &Worst) -> u6
     );
     answered += u64::from(timed("list_topics", TIMEOUT, worst, admin.list_topics()).await.is_ok());
     each!("describe_topics", admin.describe_topics(["in", "out"]));
+    let id = kavka_client::Uuid::from_bytes([1; 16]);
+    each!("describe_topics_by_id", admin.describe_topics_by_id([id]));
+    each!("delete_topics_by_id", admin.delete_topics_by_id([id]));
     let new = NewTopic::new(topic.as_str()).partitions(1).replication_factor(1);
     each!("create_topics", admin.create_topics([new], Change::Apply));
     each!(
@@ -242,8 +276,39 @@ pub(crate) async fn administrate(servers: &str, round: u64, worst: &Worst) -> u6
         admin.remove_all_group_members("another", None),
     );
     answered += u64::from(members.await.is_ok());
+    let nobody = MemberIdentity::Instance("nobody".into());
+    each!("remove_group_members", admin.remove_group_members("another", [nobody], None));
     each!("delete_groups", admin.delete_groups(["another"]));
+    each!("describe_producers", admin.describe_producers([tp.clone()]));
+    let dirs = timed("describe_log_dirs", TIMEOUT, worst, admin.describe_log_dirs([]));
+    answered += u64::from(dirs.await.is_ok());
+    let filter = AclFilter::any();
+    let acls = timed("describe_acls", TIMEOUT, worst, admin.describe_acls(&filter));
+    answered += u64::from(acls.await.is_ok());
+    each!("create_acls", admin.create_acls([acl(&topic)]));
+    let of_topic = AclFilter { resource_name: Some(topic.as_str().into()), ..filter };
+    each!("delete_acls", admin.delete_acls([of_topic]));
+    let users = timed("describe_scram_users", TIMEOUT, worst, admin.describe_scram_users(["u"]));
+    answered += u64::from(users.await.is_ok());
+    let password = ScramChange::Set {
+        mechanism: ScramMechanism::Sha256,
+        password: Secret::new("p"),
+        iterations: 4096,
+    };
+    each!("alter_scram_users", admin.alter_scram_users([("u", password)]));
     each!("delete_records", admin.delete_records([(tp, DeleteBefore::Offset(1))]));
     each!("delete_topics", admin.delete_topics([topic.as_str()]));
     answered
+}
+
+fn acl(topic: &str) -> Acl {
+    Acl {
+        resource_type: ResourceType::Topic,
+        resource_name: topic.into(),
+        pattern: PatternType::Literal,
+        principal: "User:u".into(),
+        host: "*".into(),
+        operation: Operation::Read,
+        permission: Permission::Allow,
+    }
 }

@@ -3,15 +3,25 @@
 //! What reading, committing and sending do when they are dropped is tested with the test kit, in `tests/consumer/faults.rs` and
 //! `tests/producer_faults.rs`, at random. Here is the rest: what a handle and the admin are asked.
 
-use std::{collections::BTreeMap, pin::pin, task::Poll};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
+};
 
 use kavka_client::{
-    IsolationLevel, ProducerRecord,
+    ErrorKind, IsolationLevel, ProducerRecord,
     admin::{
-        Change, CommittedOffset, ConfigChange, ConfigResource, DeleteBefore, DescribeConfigs,
-        GroupFilter, NewPartitions, NewTopic, OffsetSpec, OffsetsOfGroup,
+        Acl, AclFilter, Change, CommittedOffset, ConfigChange, ConfigResource, DeleteBefore,
+        DescribeConfigs, GroupFilter, MemberIdentity, NewPartitions, NewTopic, OffsetSpec,
+        OffsetsOfGroup, Operation, PatternType, Permission, ResourceType, ScramChange,
+        ScramMechanism,
     },
-    consumer::{Offsets, SeekTo},
+    consumer::{CloseOptions, Offsets, Ordering, Record, SeekTo},
+    settings::Secret,
 };
 
 use crate::context::*;
@@ -99,16 +109,82 @@ async fn calls_of_an_admin_may_be_dropped_at_each_await() {
     let listed = dropped_at_each_await!(admin.list_groups(&GroupFilter::default())).unwrap();
     assert!(listed.groups.contains_key(group));
     dropped_at_each_await!(admin.describe_groups([group]))[group].clone().unwrap();
+    let nobody = || [MemberIdentity::Instance("nobody".into())];
+    drop(dropped_at_each_await!(admin.remove_group_members(group, nobody(), None)));
     dropped_at_each_await!(admin.remove_all_group_members(group, None)).unwrap();
     drop(dropped_at_each_await!(admin.delete_group_offsets(group, [place.clone()])));
     assert_eq!(context.committed_offset(0).await, None);
     drop(dropped_at_each_await!(admin.delete_groups([group])));
     let listed = within(admin.list_groups(&GroupFilter::default())).await.unwrap();
     assert!(!listed.groups.contains_key(group));
+    let producers = dropped_at_each_await!(admin.describe_producers([place.clone()]));
+    assert!(producers.contains_key(&place), "{producers:?}");
+    let is_gone = async |name: &str| {
+        eventually(async || {
+            let listed = admin.list_topics().await.unwrap();
+            listed.iter().all(|listed| *listed.name != *name)
+        })
+        .await;
+    };
     drop(dropped_at_each_await!(admin.delete_topics([another.as_str()])));
+    is_gone(&another).await;
+    let id = within(admin.describe_topics([topic])).await[topic].clone().unwrap().id.unwrap();
+    let described = dropped_at_each_await!(admin.describe_topics_by_id([id]));
+    assert_eq!(*described[&id].clone().unwrap().name, *topic);
+    drop(dropped_at_each_await!(admin.delete_topics_by_id([id])));
+    is_gone(topic).await;
+}
+
+/// Whatever the cluster says of them (one without an authorizer has no ACLs, and some have no such API), the next call is answered.
+#[tokio::test]
+async fn calls_of_an_admin_about_security_and_disks_may_be_dropped_at_each_await() {
+    let context = Context::new(1).await;
+    let admin = &context.admin;
+    let dirs = dropped_at_each_await!(admin.describe_log_dirs([])).unwrap();
+    assert_eq!(dirs.len(), 1, "every broker is in it, also one that cannot say: {dirs:?}");
+
+    let acl = || Acl {
+        resource_type: ResourceType::Topic,
+        resource_name: context.topic.as_str().into(),
+        pattern: PatternType::Literal,
+        principal: "User:nobody".into(),
+        host: "*".into(),
+        operation: Operation::Read,
+        permission: Permission::Allow,
+    };
+    let filter =
+        AclFilter { resource_name: Some(context.topic.as_str().into()), ..AclFilter::any() };
+    let created = dropped_at_each_await!(admin.create_acls([acl()]));
+    let described = dropped_at_each_await!(admin.describe_acls(&filter));
+    assert_eq!(created[&acl()].is_ok(), described.is_ok(), "{created:?} {described:?}");
+    drop(dropped_at_each_await!(admin.delete_acls([filter.clone()])));
+    if described.is_ok() {
+        eventually(async || admin.describe_acls(&filter).await.unwrap().is_empty()).await;
+    }
+
+    let user = unique("u");
+    let set = || ScramChange::Set {
+        mechanism: ScramMechanism::Sha256,
+        password: Secret::new("p"),
+        iterations: 4096,
+    };
+    let altered = dropped_at_each_await!(admin.alter_scram_users([(user.as_str(), set())]));
+    if let Err(error) = &altered[user.as_str()] {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        let described = dropped_at_each_await!(admin.describe_scram_users([user.as_str()]));
+        assert_eq!(described.unwrap_err().kind(), ErrorKind::Unsupported);
+        return;
+    }
     eventually(async || {
-        let listed = admin.list_topics().await.unwrap();
-        listed.iter().all(|listed| *listed.name != *another)
+        let found = dropped_at_each_await!(admin.describe_scram_users([user.as_str()])).unwrap();
+        found[user.as_str()].is_ok()
+    })
+    .await;
+    let delete = || ScramChange::Delete(ScramMechanism::Sha256);
+    drop(dropped_at_each_await!(admin.alter_scram_users([(user.as_str(), delete())])));
+    eventually(async || {
+        let found = admin.describe_scram_users([user.as_str()]).await.unwrap();
+        found[user.as_str()].is_err()
     })
     .await;
 }
@@ -136,6 +212,8 @@ async fn calls_of_a_consumer_may_be_dropped_at_each_await() {
         "the last is in hand"
     );
     dropped_at_each_await!(consumer.lag(&place)).unwrap();
+    let metrics = dropped_at_each_await!(consumer.metrics()).unwrap();
+    assert_eq!(metrics.partitions[&place].position, Some(11));
     assert_eq!(dropped_at_each_await!(consumer.end_offsets([place.clone()])).unwrap()[&place], 20);
     let begins = dropped_at_each_await!(consumer.beginning_offsets([place.clone()])).unwrap();
     assert_eq!(begins[&place], 0);
@@ -162,6 +240,104 @@ async fn calls_of_a_consumer_may_be_dropped_at_each_await() {
     drop(polled(1, consumer.unsubscribe()).await);
     assert!(within(consumer.assignment()).await.unwrap().is_empty());
     assert!(polled(1, consumer.close()).await.is_none(), "it goes on in the background");
+}
+
+#[tokio::test]
+async fn reading_may_be_dropped_at_each_await_however_it_is_done() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 30)).await;
+    let place = context.tp(0);
+    let mut consumer = context.consumer().build().unwrap();
+    let mut events = consumer.events();
+    let pattern = format!("{}.?", context.topic);
+    assert!(polled(1, consumer.subscribe_pattern(&pattern)).await.is_none());
+    let mut seen = vec![text(&dropped_at_each_await!(consumer.next()).unwrap().unwrap())];
+    drop(dropped_at_each_await!(events.next()).expect("an assignment"));
+    while seen.len() < 5 {
+        seen.push(text(&dropped_at_each_await!(consumer.next()).unwrap().unwrap()));
+    }
+    for _ in 0..5 {
+        let unacked = dropped_at_each_await!(consumer.next_unacked()).unwrap().unwrap();
+        seen.push(text(unacked.record()));
+        assert!(unacked.ack());
+    }
+    dropped_at_each_await!(consumer.commit()).unwrap();
+    assert_eq!(context.committed_offset(0).await, Some(10));
+    // By hand, from what the group has committed; with a stream that lends.
+    drop(events);
+    let leaves = CloseOptions::default().timeout(PATIENCE);
+    assert!(polled(1, consumer.close_with(leaves)).await.is_none());
+    let mut consumer = context.consumer().build().unwrap();
+    assert!(polled(1, consumer.assign([place.clone()])).await.is_none());
+    within(consumer.assignment()).await.unwrap();
+    let mut own = consumer.partition_stream(&place).unwrap();
+    while seen.len() < 20 {
+        seen.push(text(&dropped_at_each_await!(own.next()).unwrap().unwrap()));
+    }
+    while seen.len() < 25 {
+        let mut polls = 0;
+        loop {
+            polls += 1;
+            let Some(batch) = within(polled(polls, own.next_batch())).await else { continue };
+            for record in &batch.unwrap().unwrap() {
+                let value = record.unwrap().value.unwrap().to_vec();
+                seen.push(String::from_utf8(value).unwrap());
+            }
+            break;
+        }
+    }
+    drop(own);
+    while seen.len() < 30 {
+        let mut polls = 0;
+        loop {
+            polls += 1;
+            let Some(batch) = within(polled(polls, consumer.next_batch())).await else { continue };
+            for record in &batch.unwrap().unwrap() {
+                let value = record.unwrap().value.unwrap().to_vec();
+                seen.push(String::from_utf8(value).unwrap());
+            }
+            break;
+        }
+    }
+    assert_eq!(seen, numbered(0, 0, 30), "each once, in order");
+    close(consumer).await;
+}
+
+/// Notes which records it has finished.
+async fn finish(finished: Arc<Mutex<BTreeSet<i64>>>, record: Record) -> Result<(), Infallible> {
+    tokio::task::yield_now().await;
+    finished.lock().unwrap().insert(record.offset());
+    Ok(())
+}
+
+/// Its handlers are aborted; what they had not finished comes again.
+#[tokio::test]
+async fn a_processor_that_is_dropped_at_any_await_loses_nothing() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 20)).await;
+    let finished = Arc::new(Mutex::new(BTreeSet::new()));
+    let processor = async || context.subscribed().await.process(Ordering::Unordered, 3);
+    let handler = || {
+        let finished = Arc::clone(&finished);
+        move |record| finish(Arc::clone(&finished), record)
+    };
+    for polls in 1..=12 {
+        let run = processor().await.run(handler());
+        // When everything is done it is woken no more.
+        let limit = Duration::from_millis(500);
+        drop(tokio::time::timeout(limit, polled(polls * 3, run)).await);
+        let committed = context.committed_offset(0).await.unwrap_or(0);
+        let finished = finished.lock().unwrap();
+        assert!((0..committed).all(|at| finished.contains(&at)), "{committed}: {finished:?}");
+    }
+    let last = processor().await;
+    let stopper = last.stopper();
+    let all = async {
+        eventually(async || finished.lock().unwrap().len() == 20).await;
+        stopper.stop();
+    };
+    let (processed, ()) = within(async { tokio::join!(last.run(handler()), all) }).await;
+    processed.unwrap();
 }
 
 #[tokio::test]
