@@ -73,9 +73,6 @@ pub(crate) struct Args {
     /// Leave out what open and aborted transactions wrote
     #[arg(long)]
     read_committed: bool,
-
-    #[command(flatten)]
-    options: Options,
 }
 
 /// How often what was written is flushed, and ends are looked for.
@@ -83,8 +80,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often is committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let options = args.options.clone();
+pub(crate) fn run(args: Args, options: &Options) -> Result<(), Failure> {
     options.run(async |options| consume(&options, args).await)
 }
 
@@ -135,7 +131,7 @@ async fn consume(options: &Options, args: Args) -> Result<(), Failure> {
     let begun = begin(&consumer, &args, &starts).await;
     let mut run = Run {
         handle: consumer.handle(),
-        writer: Writer::new(options.format, args.format.clone(), args.null.clone()),
+        writer: Writer::new(options.format(), args.format.clone(), args.null.clone()),
         out: BufWriter::with_capacity(1 << 16, io::stdout()),
         ends: ends.map(|ends| Ends::new(ends, &starts)),
         left: args.max_records,

@@ -19,9 +19,6 @@ use crate::{failure::Failure, options::Options};
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
-
-    #[command(flatten)]
-    options: Options,
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,8 +39,8 @@ enum Command {
     RemoveMembers(remove_members::Args),
 }
 
-pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    args.options.run(async |options| match args.command {
+pub(crate) fn run(args: Args, options: &Options) -> Result<(), Failure> {
+    options.run(async |options| match args.command {
         Command::List(args) => list::run(&options, args).await,
         Command::Describe(args) => describe::run(&options, args).await,
         Command::Check(args) => check::run(&options, args).await,

@@ -20,7 +20,7 @@ mod topic;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::failure::Exit;
 
@@ -57,12 +57,16 @@ const USAGE: u8 = Exit::Usage as u8;
 
 fn main() -> ExitCode {
     completions::answer_shell();
-    let done = match Cli::parse().command {
+    let matches = command().get_matches();
+    let parsed = options::gather(&matches)
+        .and_then(|options| Ok((Cli::from_arg_matches(&matches)?, options)));
+    let (cli, options) = parsed.unwrap_or_else(|wrong| wrong.exit());
+    let done = match cli.command {
         Command::Serve(args) => return serve::run(args),
-        Command::Topic(args) => topic::run(args),
-        Command::Group(args) => group::run(args),
-        Command::Produce(args) => produce::run(args),
-        Command::Consume(args) => consume::run(args),
+        Command::Topic(args) => topic::run(args, &options),
+        Command::Group(args) => group::run(args, &options),
+        Command::Produce(args) => produce::run(args, &options),
+        Command::Consume(args) => consume::run(args, &options),
         Command::Compat(args) => match compat::run(args) {
             Ok(code) => return code,
             Err(failure) => Err(failure),
@@ -78,7 +82,7 @@ fn main() -> ExitCode {
 
 /// The definition of every command and option.
 fn command() -> clap::Command {
-    Cli::command()
+    options::allow_everywhere(Cli::command())
 }
 
 /// `NAME=VALUE` on the command line.

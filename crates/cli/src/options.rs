@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use clap::{ArgMatches, Args, FromArgMatches};
 use kavka_client::{Admin, AdminBuilder};
 
 use crate::{
@@ -31,49 +32,85 @@ const DEFAULT_SERVERS: &str = "127.0.0.1:9092";
 /// How long a command waits for the cluster, if nobody says.
 const DEFAULT_TIMEOUT_MS: &str = "30000";
 
-/// Options of every client command.
-#[derive(Clone, Debug, Default, clap::Args)]
+/// Options of every client command. They may stand at any of its levels, see [`allow_everywhere`] and [`gather`].
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 #[command(next_help_heading = "Cluster and output")]
 pub(crate) struct Options {
     /// Brokers to begin with, several with commas [env: KAVKA_BOOTSTRAP_SERVERS] [default: 127.0.0.1:9092]
-    #[arg(short = 'b', long, global = true, value_name = "HOST:PORT", alias = "bootstrap-servers")]
+    #[arg(short = 'b', long, value_name = "HOST:PORT", alias = "bootstrap-servers")]
     pub(crate) bootstrap_server: Option<String>,
 
     /// Take settings from this profile of kavka/config.toml in the user's configuration directory [env: KAVKA_PROFILE]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) profile: Option<String>,
 
     /// A client property by its Kafka name, such as security.protocol=SSL; repeatable
-    #[arg(short = 'X', long = "property", global = true, value_name = "NAME=VALUE", value_parser = crate::property)]
+    #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = crate::property)]
     pub(crate) properties: Vec<(String, String)>,
 
     /// A file of client properties, as Kafka's tools take it; TOML if its name ends in .toml
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) command_config: Option<PathBuf>,
 
     /// How long a call to the cluster may take, retries included, such as 5s [default: 30s]
-    #[arg(long, global = true, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) timeout: Option<Duration>,
 
-    /// How to write data to standard output
-    #[arg(
-        short = 'o',
-        id = "output",
-        long = "output",
-        global = true,
-        value_name = "FORMAT",
-        value_enum,
-        default_value_t
-    )]
-    pub(crate) format: Format,
+    /// How to write data to standard output [default: table]
+    #[arg(short = 'o', id = "output", long = "output", value_name = "FORMAT", value_enum)]
+    chosen_format: Option<Format>,
 
     /// Nothing but data and errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
     /// Log what the client does to standard error; twice for more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// The commands that are no clients, and take none of these options.
+const NO_CLIENTS: [&str; 5] = ["serve", "compat", "completions", "man", "help"];
+
+/// Lets the options stand before a client command, behind it, and between it and the command inside it.
+///
+/// Clap's global arguments would do the same, but of a repeatable one they keep only what stands at one level.
+pub(crate) fn allow_everywhere(command: clap::Command) -> clap::Command {
+    let inner: Vec<String> = command.get_subcommands().map(name_of).collect();
+    let clients = inner.into_iter().filter(|name| !NO_CLIENTS.contains(&name.as_str()));
+    let command =
+        clients.fold(command, |command, name| command.mut_subcommand(name, allow_everywhere));
+    Options::augment_args(command)
+}
+
+fn name_of(command: &clap::Command) -> String {
+    command.get_name().to_owned()
+}
+
+/// The options of all levels. Of one that stands at several, the innermost counts; repeatable ones add up.
+pub(crate) fn gather(matches: &ArgMatches) -> Result<Options, clap::Error> {
+    let mut all = Options::default();
+    let mut level = Some(("", matches));
+    while let Some((name, matches)) = level {
+        if NO_CLIENTS.contains(&name) {
+            if all == Options::default() {
+                break;
+            }
+            let message = format!("{name} takes no options of clients: none can stand before it");
+            return Err(wrong(message));
+        }
+        all.take(Options::from_arg_matches(matches)?);
+        level = matches.subcommand();
+    }
+    if all.quiet && all.verbose > 0 {
+        return Err(wrong("--quiet cannot be used with --verbose".to_owned()));
+    }
+    Ok(all)
+}
+
+fn wrong(message: String) -> clap::Error {
+    let mut command = crate::command();
+    command.error(clap::error::ErrorKind::ArgumentConflict, message)
 }
 
 /// A span on the command line.
@@ -135,6 +172,24 @@ impl Properties {
 }
 
 impl Options {
+    /// Takes those of an inner level.
+    fn take(&mut self, inner: Options) {
+        let Options { bootstrap_server, profile, properties, command_config, timeout, .. } = inner;
+        self.bootstrap_server = bootstrap_server.or(self.bootstrap_server.take());
+        self.profile = profile.or(self.profile.take());
+        self.properties.extend(properties);
+        self.command_config = command_config.or(self.command_config.take());
+        self.timeout = timeout.or(self.timeout);
+        self.chosen_format = inner.chosen_format.or(self.chosen_format);
+        self.quiet |= inner.quiet;
+        self.verbose = self.verbose.saturating_add(inner.verbose);
+    }
+
+    /// How data is written.
+    pub(crate) fn format(&self) -> Format {
+        self.chosen_format.unwrap_or_default()
+    }
+
     /// What is said beside the data.
     pub(crate) fn notes(&self) -> Notes {
         Notes { quiet: self.quiet }
@@ -245,6 +300,40 @@ mod tests {
         properties.put("client.idd", "me", true);
         let known: Vec<_> = properties.known_to(|name| name == "client.id").collect();
         assert_eq!(known, [("client.id", "me"), ("client.idd", "me")]);
+    }
+
+    fn gathered(line: &str) -> Result<Options, clap::Error> {
+        gather(&crate::command().try_get_matches_from(line.split(' '))?)
+    }
+
+    #[test]
+    fn options_count_wherever_they_stand_and_the_innermost_before_others() {
+        for line in [
+            "kavka -b a:1 -o json topic list",
+            "kavka topic -b a:1 -o json list",
+            "kavka topic list -b a:1 -o json",
+            "kavka -b b:2 topic -b c:3 -o csv list -b a:1 -o json",
+            "kavka -b a:1 -o json consume t",
+        ] {
+            let options = gathered(line).unwrap();
+            assert_eq!(options.bootstrap_server.as_deref(), Some("a:1"), "{line}");
+            assert_eq!(options.format(), Format::Json, "{line}");
+        }
+        let options = gathered("kavka -X a=1 -v topic -X b=2 list -X a=3 -v").unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(options.properties, [pair("a", "1"), pair("b", "2"), pair("a", "3")]);
+        assert_eq!((options.verbose, options.format()), (2, Format::Table));
+    }
+
+    #[test]
+    fn options_of_clients_are_refused_where_they_have_no_effect() {
+        for line in
+            ["kavka -o json serve", "kavka -X a=1 serve", "kavka -q man", "kavka -q topic -v list"]
+        {
+            gathered(line).unwrap_err();
+        }
+        // The broker has one of the same letter.
+        assert_eq!(gathered("kavka serve -X a=1").unwrap(), Options::default());
     }
 
     #[test]

@@ -68,9 +68,6 @@ pub(crate) struct Args {
     /// How batches are compressed: none, gzip, snappy, lz4 or zstd
     #[arg(short = 'z', long, value_name = "CODEC", value_parser = compression)]
     compression: Option<Compression>,
-
-    #[command(flatten)]
-    options: Options,
 }
 
 /// What lines are.
@@ -116,8 +113,7 @@ struct Written {
     last: Option<i64>,
 }
 
-pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let options = args.options.clone();
+pub(crate) fn run(args: Args, options: &Options) -> Result<(), Failure> {
     options.run(async |options| produce(&options, args).await)
 }
 
@@ -179,7 +175,7 @@ async fn produce(options: &Options, args: Args) -> Result<(), Failure> {
         options.notes().say("There was nothing to send.");
     }
     if !table.is_empty() || done.is_ok() {
-        Report::list("kavka.produce", table).print(options.format)?;
+        Report::list("kavka.produce", table).print(options.format())?;
     }
     done
 }

@@ -14,9 +14,6 @@ use crate::{completions, failure::Failure, options::Options};
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
-
-    #[command(flatten)]
-    options: Options,
 }
 
 #[derive(Debug, Subcommand)]
@@ -33,8 +30,8 @@ enum Command {
     Alter(alter::Args),
 }
 
-pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    args.options.run(async |options| match args.command {
+pub(crate) fn run(args: Args, options: &Options) -> Result<(), Failure> {
+    options.run(async |options| match args.command {
         Command::List(args) => list::run(&options, args).await,
         Command::Describe(args) => describe::run(&options, args).await,
         Command::Create(args) => create::run(&options, args).await,

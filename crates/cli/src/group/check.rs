@@ -107,7 +107,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
             check("total lag", format!("at most {wanted}"), found.into(), met, None);
         }
     }
-    Report::list("kavka.group.check", table).print(options.format)?;
+    Report::list("kavka.group.check", table).print(options.format())?;
     if unmet.is_empty() {
         return Ok(());
     }

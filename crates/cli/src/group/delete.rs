@@ -46,7 +46,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
         }
     }
     if !table.is_empty() {
-        Report::list("kavka.group.delete", table).print(options.format)?;
+        Report::list("kavka.group.delete", table).print(options.format())?;
     }
     failure::all(failures)
 }

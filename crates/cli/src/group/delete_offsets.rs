@@ -48,7 +48,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
         }
     }
     if !table.is_empty() {
-        Report::list("kavka.group.delete-offsets", table).print(options.format)?;
+        Report::list("kavka.group.delete-offsets", table).print(options.format())?;
     }
     failure::all(failures)
 }

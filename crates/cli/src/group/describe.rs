@@ -95,7 +95,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
         }
     }
     if !data.is_empty() || failures.is_empty() {
-        Report::nested("kavka.group.describe", data, sections, flat).print(options.format)?;
+        Report::nested("kavka.group.describe", data, sections, flat).print(options.format())?;
     }
     failure::all(failures)
 }

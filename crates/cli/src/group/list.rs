@@ -52,7 +52,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
     if table.is_empty() && list.errors.is_empty() {
         options.notes().say("There are no such groups.");
     }
-    Report::list("kavka.group.list", table).print(options.format)?;
+    Report::list("kavka.group.list", table).print(options.format())?;
     // What could be seen is shown, and that it is not all is told.
     let failures = list.errors.into_iter().map(|(broker, error)| {
         Failure::from(error)

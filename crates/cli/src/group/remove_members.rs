@@ -75,7 +75,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
         options.notes().say(format_args!("Group {group} has no members."));
     }
     if !table.is_empty() {
-        Report::list("kavka.group.remove-members", table).print(options.format)?;
+        Report::list("kavka.group.remove-members", table).print(options.format())?;
     }
     failure::all(failures)
 }

@@ -165,7 +165,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
             writeln!(out, "{}", offsets_file::line(None, place, step.offset))?;
         }
     } else {
-        report(&args, &committed, &steps, &failures).print(options.format)?;
+        report(&args, &committed, &steps, &failures).print(options.format())?;
     }
     match (args.execute, failures.is_empty()) {
         (false, _) => options.notes().say("Nothing was changed: pass --execute to do it."),

@@ -6,14 +6,17 @@ use std::{
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     sync::Arc,
+    vec::IntoIter,
 };
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::failure::Failure;
 
-/// How many lines are read ahead.
-const AHEAD: usize = 1024;
+/// How much is read at once, at most.
+const BLOCK_BYTES: usize = 1 << 16;
+/// How many blocks are read ahead.
+const AHEAD: usize = 8;
 
 /// A line, without its end.
 #[derive(Debug)]
@@ -39,7 +42,13 @@ impl fmt::Display for Place {
 
 /// Lines that come.
 #[derive(Debug)]
-pub(super) struct Input(Receiver<Result<Line, Failure>>);
+pub(super) struct Input {
+    blocks: Receiver<Block>,
+    lines: IntoIter<Line>,
+}
+
+/// Lines that were there at once: handing over each alone would take longer than sending it.
+type Block = Result<Vec<Line>, Failure>;
 
 impl Input {
     /// Begins to read; a file that cannot be opened is found out now.
@@ -49,15 +58,17 @@ impl Input {
         let mut sources: Vec<(Arc<str>, Box<dyn BufRead + Send>)> = Vec::new();
         for path in files {
             if path == Path::new("-") {
-                sources.push(("standard input".into(), Box::new(BufReader::new(io::stdin()))));
+                let stdin = BufReader::with_capacity(BLOCK_BYTES, io::stdin());
+                sources.push(("standard input".into(), Box::new(stdin)));
             } else {
                 let name = path.display().to_string();
                 let file = File::open(path)
                     .map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
-                sources.push((name.into(), Box::new(BufReader::new(file))));
+                let file = BufReader::with_capacity(BLOCK_BYTES, file);
+                sources.push((name.into(), Box::new(file)));
             }
         }
-        let (sender, receiver) = channel(AHEAD);
+        let (sender, blocks) = channel(AHEAD);
         // It ends with the process if nobody ends standard input.
         std::thread::spawn(move || {
             for (name, source) in sources {
@@ -66,33 +77,92 @@ impl Input {
                 }
             }
         });
-        Ok(Self(receiver))
+        Ok(Self { blocks, lines: Vec::new().into_iter() })
     }
 
     /// The next line; none at the end. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Option<Line>, Failure> {
-        self.0.recv().await.transpose()
+        loop {
+            if let Some(line) = self.lines.next() {
+                return Ok(Some(line));
+            }
+            match self.blocks.recv().await {
+                Some(block) => self.lines = block?.into_iter(),
+                None => return Ok(None),
+            }
+        }
     }
 }
 
 /// Whether to go on with the next file.
-fn read(name: &Arc<str>, mut source: impl BufRead, sender: &Sender<Result<Line, Failure>>) -> bool {
-    for number in 1.. {
-        let mut bytes = Vec::new();
-        let line = match source.read_until(b'\n', &mut bytes) {
-            Ok(0) => return true,
-            Ok(_) => {
-                if bytes.last() == Some(&b'\n') {
-                    bytes.pop();
-                }
-                Ok(Line { place: Place { file: Arc::clone(name), number }, bytes })
+fn read(name: &Arc<str>, mut source: impl BufRead, sender: &Sender<Block>) -> bool {
+    let mut number = 0;
+    let mut line = |bytes: Vec<u8>| {
+        number += 1;
+        Line { place: Place { file: Arc::clone(name), number }, bytes }
+    };
+    // The beginning of a line whose end is not there yet.
+    let mut begun = Vec::new();
+    loop {
+        // Waits only while there is nothing: a line that was typed is handed over before the next one is.
+        let bytes = match source.fill_buf() {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                let failure = Failure::new(format!("cannot read {name}: {error}"));
+                let _ = sender.blocking_send(Err(failure));
+                return false;
             }
-            Err(error) => Err(Failure::new(format!("cannot read {name}: {error}"))),
         };
-        let failed = line.is_err();
-        if sender.blocking_send(line).is_err() || failed {
+        if bytes.is_empty() {
+            let last = if begun.is_empty() { Vec::new() } else { vec![line(begun)] };
+            return last.is_empty() || sender.blocking_send(Ok(last)).is_ok();
+        }
+        let length = bytes.len();
+        let mut lines = Vec::new();
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            begun.extend_from_slice(&rest[..end]);
+            lines.push(line(std::mem::take(&mut begun)));
+            rest = &rest[end + 1..];
+        }
+        begun.extend_from_slice(rest);
+        source.consume(length);
+        if !lines.is_empty() && sender.blocking_send(Ok(lines)).is_err() {
             return false;
         }
     }
-    true
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn lines(text: &[u8], capacity: usize) -> Vec<(u64, Vec<u8>)> {
+        let (sender, mut receiver) = channel(1000);
+        assert!(read(&"f".into(), BufReader::with_capacity(capacity, text), &sender));
+        drop(sender);
+        let mut all = Vec::new();
+        while let Some(block) = receiver.blocking_recv() {
+            all.extend(block.unwrap().into_iter().map(|line| (line.place.number, line.bytes)));
+        }
+        all
+    }
+
+    #[test]
+    fn lines_are_the_same_wherever_blocks_end() {
+        let text = b"a\n\nlonger than a block\r\nlast";
+        let expected: Vec<(u64, Vec<u8>)> = [&b"a"[..], b"", b"longer than a block\r", b"last"]
+            .into_iter()
+            .map(<[u8]>::to_vec)
+            .zip(1..)
+            .map(|(bytes, number)| (number, bytes))
+            .collect();
+        for capacity in 1..40 {
+            assert_eq!(lines(text, capacity), expected, "{capacity}");
+        }
+        assert_eq!(lines(b"", 8), []);
+        assert_eq!(lines(b"\n", 8), [(1, Vec::new())]);
+    }
 }

@@ -89,7 +89,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
     if args.dry_run {
         options.notes().say("Nothing was changed: this was a dry run.");
     }
-    Report::list("kavka.topic.alter", table).print(options.format)
+    Report::list("kavka.topic.alter", table).print(options.format())
 }
 
 /// How many partitions the topic has.

@@ -89,7 +89,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
         options.notes().say("Nothing was created: this was a dry run.");
     }
     if !table.is_empty() {
-        Report::list("kavka.topic.create", table).print(options.format)?;
+        Report::list("kavka.topic.create", table).print(options.format())?;
     }
     failure::all(failures)
 }

@@ -40,7 +40,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
         }
     }
     if !table.is_empty() {
-        Report::list("kavka.topic.delete", table).print(options.format)?;
+        Report::list("kavka.topic.delete", table).print(options.format())?;
     }
     failure::all(failures)
 }

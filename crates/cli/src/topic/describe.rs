@@ -103,7 +103,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
         sections.push(Section { heading: Some(heading(&topic, configs)), table });
     }
     if !data.is_empty() {
-        Report::nested("kavka.topic.describe", data, sections, flat).print(options.format)?;
+        Report::nested("kavka.topic.describe", data, sections, flat).print(options.format())?;
     }
     failure::all(failures)
 }

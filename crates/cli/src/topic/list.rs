@@ -28,5 +28,5 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
     if table.is_empty() {
         options.notes().say("There are no topics.");
     }
-    Report::list("kavka.topic.list", table).print(options.format)
+    Report::list("kavka.topic.list", table).print(options.format())
 }

@@ -11,8 +11,8 @@ async fn the_cluster_is_named_by_flag_environment_profile_or_file() {
     let list = ["topic", "list", "-o", "json"];
     let dead = "127.0.0.1:1";
 
-    let mut flag = cluster.command(&["-o", "json", "topic", "list"]);
-    assert_eq!(run(&mut flag, b"").code, 2, "options of a client come after the command");
+    let mut flag = cluster.command(&["-o", "json", "-b", &address, "topic", "list"]);
+    only(&run(flag.env("KAVKA_BOOTSTRAP_SERVERS", dead), b"").json());
     let mut flag = cluster.command(&["topic", "-o", "json", "list", "-b", &address]);
     only(&run(flag.env("KAVKA_BOOTSTRAP_SERVERS", dead), b"").json());
     let property = format!("bootstrap.servers={address}");
@@ -64,6 +64,9 @@ async fn wrong_usage_is_2_and_says_what_is_wrong() {
         (&["topic", "list", "-X", "novalue"], "NAME=VALUE"),
         (&["topic", "list", "-b", "nowhere"], "host:port"),
         (&["topic", "list", "-q", "-v"], "--quiet"),
+        (&["-q", "topic", "list", "-v"], "--quiet"),
+        (&["-o", "json", "serve"], "serve takes no options of clients"),
+        (&["-o", "json"], "Usage"),
         (&["topic", "list", "--profile", "none"], "there is no profile none"),
         (&["topic", "list", "--command-config", missing.to_str().unwrap()], "missing.properties"),
         (&["topic", "alter", "orders"], "--set"),
@@ -130,6 +133,7 @@ async fn completions_name_what_is_there() {
     assert_eq!(complete(&["kavka", "group", "describe", "b"]), "billing");
     let address = cluster.broker.bootstrap_servers();
     assert_eq!(complete(&["kavka", "group", "-b", &address, "describe", "b"]), "billing");
+    assert_eq!(complete(&["kavka", "-b", &address, "group", "describe", "b"]), "billing");
     assert_eq!(complete(&["kavka", "group", "-b", "127.0.0.1:1", "describe", "b"]), "");
     assert_eq!(complete(&["kavka", "completions", "z"]), "zsh");
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
