@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 use kavka_protocol::{
     ApiKey, ErrorCode, Message, Reader, Request, Sink, Writer,
-    messages::{RequestHeader, ResponseHeader},
+    messages::{ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader},
     wire::Counter,
 };
 use tracing::error;
@@ -96,14 +96,16 @@ impl Dispatcher for Arc<Broker> {
     fn dispatch(&self, peer: Peer, frame: Bytes) -> Handling {
         match open(self, peer, frame) {
             Ok(Opened::Call(api, call)) => (api.handler)(call),
-            Ok(Opened::Answer(answer)) | Err(answer) => Box::pin(std::future::ready(answer)),
+            Ok(Opened::TooNew(call)) => answer_too_new(call),
+            Err(answer) => Box::pin(std::future::ready(answer)),
         }
     }
 }
 
 enum Opened {
     Call(&'static Api, Call),
-    Answer(Answer),
+    /// ApiVersions, in a version whose body cannot be read.
+    TooNew(Call),
 }
 
 /// Reads the header, and finds the API. Whatever is wrong here closes the connection, as in Apache Kafka; only a version of
@@ -123,11 +125,8 @@ fn open(broker: &Arc<Broker>, peer: Peer, frame: Bytes) -> Result<Opened, Answer
     let header = RequestHeader::decode(&mut body, key.request_header_version(version))
         .map_err(|error| malformed(&error))?;
     let correlation_id = header.correlation_id;
-    if !api.versions.contains(&version) {
-        if key == ApiKey::ApiVersions {
-            let response = api::unsupported_version_response();
-            return Ok(Opened::Answer(encode(key, 0, correlation_id, &response, None)));
-        }
+    let is_known = api.versions.contains(&version);
+    if !is_known && key != ApiKey::ApiVersions {
         let range = &api.versions;
         return Err(malformed(&format_args!(
             "{key} version {version} is not supported (versions {} to {} are)",
@@ -148,7 +147,29 @@ fn open(broker: &Arc<Broker>, peer: Peer, frame: Bytes) -> Result<Opened, Answer
         client_id: header.client_id,
         peer,
     };
-    Ok(Opened::Call(api, Call { context, correlation_id, body }))
+    let call = Call { context, correlation_id, body };
+    Ok(if is_known { Opened::Call(api, call) } else { Opened::TooNew(call) })
+}
+
+/// Tells a client which versions of ApiVersions there are. An interceptor sees the request without a body.
+fn answer_too_new(call: Call) -> Handling {
+    let Call { context, correlation_id, .. } = call;
+    let answer = move |response: ApiVersionsResponse| -> Handling {
+        let answer = encode(ApiKey::ApiVersions, 0, correlation_id, &response, None);
+        Box::pin(std::future::ready(answer))
+    };
+    let Some(interceptor) = &context.broker.interceptor else {
+        return answer(api::unsupported_version_response());
+    };
+    let request = ApiVersionsRequest::default();
+    let verdict = intercept::ask(&**interceptor, &context, &request);
+    if let Verdict::Fail(error) = verdict
+        && let Some(refused) = request.refused(error, 0)
+    {
+        return answer(refused);
+    }
+    let broker = Arc::clone(&context.broker);
+    intercept::carry_out(verdict, broker, move || answer(api::unsupported_version_response()))
 }
 
 /// Decodes the request, runs its handler, encodes what it returned.

@@ -14,6 +14,8 @@
 //! * A log of the requests that came: [`TestBroker::requests`].
 //! * A client that speaks the protocol and nothing else: [`raw`].
 //!
+//! A test that is not `async` has the same with [`BlockingTestBroker`].
+//!
 //! # Example
 //!
 //! ```
@@ -64,6 +66,7 @@
 //! A test broker is a cluster of one: several brokers in one cluster are not supported. Time is real: a session timeout of ten
 //! seconds takes ten seconds, so give members short ones. Nothing is encrypted and nobody is authenticated.
 
+mod blocking;
 mod broker;
 mod builder;
 mod error;
@@ -79,6 +82,7 @@ pub use kavka_coordinator::group::GroupState;
 pub use kavka_protocol::{ApiKey, ErrorCode, Uuid};
 
 pub use self::{
+    blocking::BlockingTestBroker,
     broker::TestBroker,
     builder::Builder,
     error::Error,

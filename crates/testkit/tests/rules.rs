@@ -10,7 +10,7 @@ use kavka_protocol::messages::{
 use kavka_testkit::{
     ApiKey, Error, ErrorCode, TestBroker,
     raw::{
-        RawClient, batch, fetch_request,
+        RawClient, batch, decode_response, fetch_request,
         groups::{commit, heartbeat, stable_group},
         produce_request, values,
     },
@@ -268,4 +268,29 @@ async fn the_log_tells_who_asked_what() {
     // Named by its id on the wire.
     assert_eq!(requests[2].topics, ["orders"]);
     assert!(requests.iter().all(|request| request.client_id == "billing"));
+}
+
+#[tokio::test]
+async fn a_rule_acts_on_api_versions_of_a_version_that_is_too_new() {
+    let broker = TestBroker::start().await;
+    let mut client = RawClient::connect(broker.addr()).await;
+    // API 18, version 99, and nothing that could be read as a body of it.
+    let mut frame = vec![0, 18, 0, 99, 0, 0, 0, 1, 0, 1, b'c', 0];
+    frame.extend([0xff; 5]);
+    let mut ask = async || {
+        client.send_frame(&frame).await;
+        let answer = client.receive_frame_within(SHORT).await?;
+        Some(decode_response::<ApiVersionsRequest>(answer.unwrap(), 1, 0))
+    };
+    let told = ask().await.unwrap();
+    assert_eq!((told.error_code, told.api_keys.len()), (ErrorCode::UnsupportedVersion, 1));
+    let rule = broker.on(ApiKey::ApiVersions).first(1).fail(ErrorCode::InvalidRequest);
+    assert_eq!(ask().await.unwrap().error_code, ErrorCode::InvalidRequest);
+    assert_eq!(ask().await.unwrap().error_code, ErrorCode::UnsupportedVersion);
+    assert_eq!(rule.hits(), 1);
+    broker.on(ApiKey::ApiVersions).ignore();
+    assert_eq!(ask().await, None);
+    let seen = broker.requests();
+    assert_eq!(seen.len(), 4);
+    assert!(seen.iter().all(|seen| (seen.version, &*seen.client_id) == (99, "c")), "{seen:?}");
 }
