@@ -36,7 +36,7 @@ pub use self::{
     topics::{PartitionDescription, TopicDescription, TopicListing},
 };
 use crate::{
-    Error,
+    Error, ErrorKind,
     cluster::Cluster,
     settings::{
         CommonSettings, Outcome, TokenProvider, TokenSource, common_names, unknown_property,
@@ -118,6 +118,15 @@ impl AdminBuilder {
 
     /// A property by Kafka's name. A wrong one makes [`AdminBuilder::build`] fail.
     pub fn property(mut self, name: &str, value: &str) -> Self {
+        if name == "bootstrap.controllers" {
+            let error =
+                Error::new(ErrorKind::Unsupported, "bootstrap.controllers is not supported")
+                    .with_advice(
+                        "Name brokers in bootstrap.servers: they pass on what is for controllers.",
+                    );
+            self.error.get_or_insert(error);
+            return self;
+        }
         let outcome = match self.settings.set(name, value) {
             Ok(Outcome::Taken) => return self,
             Ok(Outcome::NoEffect(why)) => {

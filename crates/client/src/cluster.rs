@@ -140,6 +140,14 @@ impl Cluster {
         is_new
     }
 
+    /// Takes a topic from those that metadata is kept of; what is known of it is forgotten with the next answer.
+    pub(crate) fn forget_topic(&self, topic: &ByteString) {
+        let mut current = self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Wanted::Topics(topics) = &mut *current {
+            topics.remove(topic);
+        }
+    }
+
     /// Has the metadata refreshed soon, in the background; many calls are one refresh. Returns the number of the attempt that is
     /// newer than this call.
     pub(crate) fn request_refresh(&self) -> u64 {
@@ -162,7 +170,7 @@ impl Cluster {
         }
     }
 
-    /// Takes a leader that a broker named with an error (KIP-951).
+    /// Takes a leader that a broker named with an error (KIP-951). Returns whether it is news; if not, asking at once again brings the same.
     pub(crate) fn learn_leader(
         &self,
         topic: &ByteString,
@@ -170,14 +178,14 @@ impl Cluster {
         leader: i32,
         leader_epoch: i32,
         endpoint: Option<Node>,
-    ) {
+    ) -> bool {
         self.0.metadata.send_if_modified(|state| {
             let newer =
                 state.metadata.with_leader(topic, partition, leader, leader_epoch, endpoint);
             let Some(newer) = newer else { return false };
             state.metadata = Arc::new(newer);
             true
-        });
+        })
     }
 
     /// A connection to a broker that metadata names.

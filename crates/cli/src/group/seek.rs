@@ -8,7 +8,7 @@ use std::{
 };
 
 use kavka_client::{
-    ByteString, ErrorCode, TopicPartition,
+    ByteString, Error, ErrorCode, ErrorKind, TopicPartition,
     admin::{Admin, CommittedOffset, GroupDescription, OffsetsOfGroup},
 };
 
@@ -119,14 +119,28 @@ pub(super) fn scope(text: &str) -> Result<Scope, String> {
 /// What is committed now.
 type Committed = BTreeMap<TopicPartition, Option<i64>>;
 
+/// What the group has committed. Brokers from 2.5 on wait for transactions that are about to commit offsets; older ones cannot be asked to.
+async fn committed_offsets(
+    admin: &Admin,
+    group: &ByteString,
+) -> Result<BTreeMap<TopicPartition, Result<Option<CommittedOffset>, Error>>, Error> {
+    let ask = async |require_stable| {
+        let all = [OffsetsOfGroup::all(group.clone())];
+        let offsets = admin.list_group_offsets(all, require_stable).await;
+        offsets.into_values().next().transpose().map(Option::unwrap_or_default)
+    };
+    match ask(true).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => ask(false).await,
+        offsets => offsets,
+    }
+}
+
 pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
     let target = args.target()?;
     let admin = options.admin()?;
     let group = ByteString::from(args.group.as_str());
-    let (described, committed) = tokio::join!(
-        admin.describe_groups([group.clone()]),
-        admin.list_group_offsets([OffsetsOfGroup::all(group.clone())], true),
-    );
+    let (described, committed) =
+        tokio::join!(admin.describe_groups([group.clone()]), committed_offsets(&admin, &group));
     match described.into_values().next() {
         Some(Ok(description)) => refuse_if_active(&description)?,
         // A group that does not exist can be given offsets before its first member comes.
@@ -135,7 +149,7 @@ pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
         None => {}
     }
     let mut committed_now = Committed::new();
-    for (place, offset) in committed.into_values().next().transpose()?.unwrap_or_default() {
+    for (place, offset) in committed? {
         committed_now.insert(place, offset?.map(|committed| committed.offset));
     }
     let committed = chosen(&admin, &args, &target, committed_now).await?;

@@ -21,7 +21,7 @@ use kavka_protocol::{
 
 use super::{
     Admin, Change,
-    rounds::{Answered, Fared, Left, Repeat, all_failed, fared},
+    rounds::{Answered, Fared, Left, Repeat, all_failed, fared, unsupported},
 };
 use crate::{Error, ErrorKind, cluster::Purpose, connection::Connection};
 
@@ -204,10 +204,11 @@ impl Admin {
                 };
                 let response = self.ask(&connection, &request, i16::MAX, left).await?;
                 let rows = response.responses.into_iter().filter_map(|row| {
-                    let resource = ConfigResource::of(row.resource_type, &row.resource_name)?;
+                    let about = About::of(row.resource_type, &row.resource_name, &resources)?;
                     let what = "altering configs of";
-                    let result = outcome(row.error_code, row.error_message, what, &resource);
-                    Some((resource, result))
+                    let result =
+                        |resource: &_| outcome(row.error_code, row.error_message, what, resource);
+                    Some(about.told(result))
                 });
                 Ok(rows.collect())
             };
@@ -290,15 +291,68 @@ impl Admin {
         };
         let response = self.ask(connection, &request, version, left).await?;
         let rows = response.results.into_iter().filter_map(|row| {
-            let resource = ConfigResource::of(row.resource_type, &row.resource_name)?;
-            let described = described(row, &resource);
-            Some((resource, described))
+            let about = About::of(row.resource_type, &row.resource_name, resources)?;
+            Some(about.told(|resource| described(row, resource)))
         });
         Ok(rows.collect())
     }
 }
 
+/// What a row of an answer is about.
+enum About {
+    /// This resource.
+    Resource(ConfigResource),
+    /// One of a kind that the broker does not know.
+    UnknownKind(ConfigResource),
+}
+
+/// What brokers put in the place of a kind of resource that they do not know.
+const UNKNOWN_KIND: i8 = 0;
+
+impl About {
+    fn of(kind: i8, name: &ByteString, asked: &[ConfigResource]) -> Option<Self> {
+        if kind != UNKNOWN_KIND {
+            return ConfigResource::of(kind, name).map(About::Resource);
+        }
+        let mut newer = asked.iter().filter(|resource| resource.since() > OLDEST);
+        newer.find(|resource| resource.name() == *name).cloned().map(About::UnknownKind)
+    }
+
+    fn told<T>(
+        self,
+        result: impl FnOnce(&ConfigResource) -> Result<T, Error>,
+    ) -> (ConfigResource, Result<T, Error>) {
+        match self {
+            About::Resource(resource) => {
+                let result = result(&resource);
+                (resource, result)
+            }
+            About::UnknownKind(resource) => {
+                let what = format!("tell or change configs of {resource}");
+                let (major, minor) = resource.since();
+                let error = unsupported(&what, &format!("{major}.{minor}"));
+                (resource, Err(error))
+            }
+        }
+    }
+}
+
+/// The oldest release that is spoken with.
+const OLDEST: (u8, u8) = (2, 1);
+
 impl ConfigResource {
+    /// The release of Apache Kafka that has this kind first.
+    fn since(&self) -> (u8, u8) {
+        match self {
+            ConfigResource::Topic(_)
+            | ConfigResource::Broker(_)
+            | ConfigResource::BrokerDefaults => OLDEST,
+            ConfigResource::BrokerLogger(_) => (2, 4),
+            ConfigResource::ClientMetrics(_) => (3, 7),
+            ConfigResource::Group(_) => (4, 0),
+        }
+    }
+
     fn code(&self) -> i8 {
         match self {
             ConfigResource::Topic(_) => 2,
@@ -438,4 +492,25 @@ fn described(
         (row.name, entry)
     };
     Ok(row.configs.into_iter().map(entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_kind_that_an_old_broker_does_not_know_is_unsupported_and_not_missing() {
+        let name = ByteString::from("n");
+        let asked = [ConfigResource::Topic(name.clone()), ConfigResource::Group(name.clone())];
+        let about = About::of(UNKNOWN_KIND, &name, &asked).unwrap();
+        let (resource, result) = about.told(|_| Ok(()));
+        assert_eq!(resource, asked[1]);
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.advice().contains("4.0"), "{}", error.advice());
+        let about = About::of(2, &name, &asked).unwrap();
+        assert_eq!(about.told(|_| Ok(())).0, asked[0]);
+        assert!(About::of(UNKNOWN_KIND, &"other".into(), &asked).is_none());
+    }
 }

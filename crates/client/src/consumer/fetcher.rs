@@ -329,7 +329,13 @@ impl Fetcher {
             Ok(()) => {
                 self.metrics.requests.note(took);
                 state.backoff.reset();
-                state.not_before = None;
+                // A broker that throttles answers at once, and wants to be asked again no sooner than this (KIP-219). What it says is not
+                // believed beyond what an answer may take.
+                let pause = result.as_ref().map_or(0, |response| response.throttle_time_ms);
+                let pause =
+                    u64::try_from(pause).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
+                let most = self.cluster.settings().request_timeout;
+                state.not_before = pause.map(|pause| now + pause.min(most));
             }
             // Nothing is wrong but the session: the next request begins anew.
             Err(Some(ErrorCode::FetchSessionIdNotFound | ErrorCode::InvalidFetchSessionEpoch)) => {
@@ -501,7 +507,10 @@ impl Fetcher {
                     let endpoint = endpoints.get(&leader.leader_id).cloned();
                     let (topic, number) = (&partition.topic, partition.partition);
                     let (id, epoch) = (leader.leader_id, leader.leader_epoch);
-                    self.cluster.learn_leader(topic, number, id, epoch, endpoint);
+                    let is_news = self.cluster.learn_leader(topic, number, id, epoch, endpoint);
+                    if is_news && id != fetch.broker {
+                        pause = Duration::ZERO;
+                    }
                 }
                 self.cluster.request_refresh();
                 tracing::debug!(%partition, code = code.name(), broker = fetch.broker, "cannot fetch now");

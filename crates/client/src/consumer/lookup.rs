@@ -12,7 +12,7 @@ use crate::{
 
 impl ConsumerHandle {
     /// What the group has committed, of any partitions, owned or not. A partition without a committed offset is left out. Waits for
-    /// transactions that are about to commit offsets, for at most `default.api.timeout.ms`.
+    /// transactions that are about to commit offsets, for at most `default.api.timeout.ms`; brokers before Kafka 2.5 cannot be asked to.
     ///
     /// Cancel safe.
     ///
@@ -27,7 +27,13 @@ impl ConsumerHandle {
         };
         let wanted = OffsetsOfGroup::of(group.clone(), partitions);
         let admin = Admin::over(self.cluster().clone());
-        let mut answer = admin.list_group_offsets([wanted], true).await;
+        let mut answer = admin.list_group_offsets([wanted.clone()], true).await;
+        let is_too_old = |offsets: &Result<_, Error>| {
+            offsets.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported)
+        };
+        if answer.values().any(is_too_old) {
+            answer = admin.list_group_offsets([wanted], false).await;
+        }
         let offsets = answer.remove(group).unwrap_or_else(|| Ok(BTreeMap::new()))?;
         let mut found = BTreeMap::new();
         for (partition, offset) in offsets {

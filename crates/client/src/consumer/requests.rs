@@ -206,6 +206,9 @@ fn send(connection: &Connection, outgoing: &Outgoing) -> Result<Answer, Error> {
                 connection.address()
             ),
         )
+        .with_advice(
+            "A static member needs Apache Kafka 2.3 or newer: leave group.instance.id out.",
+        )
     })?;
     connection.send_body(api, version, &body)
 }

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -70,6 +70,8 @@ struct Topic {
     partitions: Vec<Arc<Partition>>,
     /// How many of them it has now; 0 while nothing is known.
     count: u32,
+    /// Nobody has sent to it for `metadata.max.idle.ms`: metadata is not kept of it until somebody does.
+    is_idle: bool,
 }
 
 /// Where those wait in line who cannot append at once, so that order is kept.
@@ -77,6 +79,8 @@ struct Topic {
 struct Gate {
     line: AsyncMutex<()>,
     waiting: AtomicUsize,
+    /// When somebody last came here, in ms of [`Core::now_ms`].
+    asked_ms: AtomicU64,
 }
 
 /// What became of an attempt to append.
@@ -89,6 +93,14 @@ pub(super) enum Attempt {
     Unknown,
     /// There is no memory for another batch, of this many bytes.
     Full(usize),
+}
+
+impl Topic {
+    /// The same topic otherwise.
+    fn changed(&self, partitions: Vec<Arc<Partition>>, count: u32, is_idle: bool) -> Arc<Self> {
+        let (gate, sticky) = (Arc::clone(&self.gate), Arc::clone(&self.sticky));
+        Arc::new(Self { gate, sticky, partitions, count, is_idle })
+    }
 }
 
 /// Counts one who waits, for as long as it lives.
@@ -525,12 +537,11 @@ impl Core {
         let record = ProducerRecord::to(topic);
         let deadline = Instant::now() + self.settings.max_block;
         loop {
+            self.gate(topic);
             if let Some(topic) = self.topics().get(topic).filter(|topic| topic.count > 0) {
                 return Ok(topic.count);
             }
-            let gate = self.gate(topic);
             self.learn_topic(&record, deadline).await?;
-            drop(gate);
         }
     }
 
@@ -544,8 +555,12 @@ impl Core {
 
     /// Where to wait in line for a topic, which is noted as wanted.
     fn gate(&self, topic: &str) -> Arc<Gate> {
-        if let Some(known) = self.topics().get(topic) {
-            return Arc::clone(&known.gate);
+        let asked = |topic: &Topic| {
+            topic.gate.asked_ms.store(self.now_ms(), Ordering::Relaxed);
+            Arc::clone(&topic.gate)
+        };
+        if let Some(known) = self.topics().get(topic).filter(|topic| !topic.is_idle) {
+            return asked(known);
         }
         let mut topics = self.topics_mut();
         let entry = topics.entry(topic.into()).or_insert_with(|| {
@@ -554,9 +569,36 @@ impl Core {
                 sticky: Arc::new(Sticky::new()),
                 partitions: Vec::new(),
                 count: 0,
+                is_idle: false,
             })
         });
-        Arc::clone(&entry.gate)
+        if entry.is_idle {
+            *entry = entry.changed(entry.partitions.clone(), 0, false);
+        }
+        asked(entry)
+    }
+
+    /// Stops asking for topics to which nobody has sent for `metadata.max.idle.ms` (KIP-526). Their partitions stay: the sequences of an
+    /// idempotent producer go on where they were when somebody sends to them again.
+    pub(super) fn forget_idle_topics(&self, now: Instant) {
+        let Some(since) = now.checked_sub(self.settings.metadata_max_idle) else { return };
+        let since_ms = since.saturating_duration_since(self.started).as_millis();
+        let is_idle = |topic: &Topic| {
+            let gate = &topic.gate;
+            !topic.is_idle
+                && since > self.started
+                && gate.waiting.load(Ordering::Acquire) == 0
+                && u128::from(gate.asked_ms.load(Ordering::Relaxed)) <= since_ms
+                && topic.partitions.iter().all(|partition| partition.lock().is_idle_since(since))
+        };
+        if !self.topics().values().any(|topic| is_idle(topic)) {
+            return;
+        }
+        for (name, topic) in self.topics_mut().iter_mut().filter(|(_, topic)| is_idle(topic)) {
+            tracing::debug!(topic = %name, "nobody has sent to it for metadata.max.idle.ms");
+            *topic = topic.changed(topic.partitions.clone(), 0, true);
+            self.cluster.forget_topic(name);
+        }
     }
 
     // --- Brokers ---
@@ -610,7 +652,10 @@ impl Core {
     pub(super) fn apply_metadata(self: &Arc<Self>, metadata: &Metadata) {
         let mut needs_refresh = false;
         let now = Instant::now();
-        let names: Vec<ByteString> = self.topics().keys().cloned().collect();
+        let topics = self.topics();
+        let active = topics.iter().filter(|(_, topic)| !topic.is_idle);
+        let names: Vec<ByteString> = active.map(|(name, _)| name.clone()).collect();
+        drop(topics);
         for name in names {
             let Some(info) = metadata.topics.get(&name) else { continue };
             if info.error == ErrorCode::None && !info.partitions.is_empty() {
@@ -636,7 +681,7 @@ impl Core {
     }
 
     fn resize(&self, name: &ByteString, partitions: usize) {
-        let is_new = |topic: &Topic| topic.count as usize != partitions;
+        let is_new = |topic: &Topic| topic.count as usize != partitions && !topic.is_idle;
         if !self.topics().get(name).is_some_and(|topic| is_new(topic)) {
             return;
         }
@@ -647,12 +692,7 @@ impl Core {
         for index in all.len()..partitions {
             all.push(Partition::new(name.clone(), index as i32));
         }
-        *topic = Arc::new(Topic {
-            gate: Arc::clone(&topic.gate),
-            sticky: Arc::clone(&topic.sticky),
-            partitions: all,
-            count: partitions as u32,
-        });
+        *topic = topic.changed(all, partitions as u32, false);
     }
 
     // --- Identity ---

@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) is_listed: bool,
     /// Nothing leaves before this.
     not_before: Option<Instant>,
+    /// When the newest batch was begun.
+    last_begun: Option<Instant>,
     /// What batches are numbered with.
     identity: Option<Identity>,
     next_sequence: i32,
@@ -118,6 +120,7 @@ impl Partition {
                 leader: NOBODY,
                 is_listed: false,
                 not_before: None,
+                last_begun: None,
                 identity: None,
                 next_sequence: 0,
                 needs_new_identity: false,
@@ -172,6 +175,7 @@ impl State {
 
     pub(super) fn push(&mut self, batch: Batch) {
         self.close_open();
+        self.last_begun = Some(batch.opened);
         self.queue.push_back(batch);
     }
 
@@ -185,6 +189,11 @@ impl State {
     /// Whether no batch is waiting for anything.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.returned.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Whether nothing was sent to it since then, and nothing is left to send.
+    pub(super) fn is_idle_since(&self, time: Instant) -> bool {
+        self.is_empty() && self.last_begun.is_none_or(|begun| begun <= time)
     }
 
     /// Whether there is something to send at `now`; `is_pressed` says that nothing may linger.

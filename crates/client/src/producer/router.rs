@@ -36,6 +36,7 @@ pub(super) async fn run(core: Arc<Core>) {
                 }
                 let metadata = Arc::clone(&states.borrow_and_update().metadata);
                 core.apply_metadata(&metadata);
+                core.forget_idle_topics(Instant::now());
             }
             () = sleep_until(next_look) => next_look = core.expire(Instant::now()),
             () = core.reroute.notified() => core.schedule_all(),

@@ -330,7 +330,9 @@ impl Sender {
         if let Ok(pause) = u64::try_from(response.throttle_time_ms)
             && pause > 0
         {
-            self.throttled_until = Some(Instant::now() + Duration::from_millis(pause));
+            // Not believed beyond what an answer may take.
+            let most = self.core.cluster.settings().request_timeout;
+            self.throttled_until = Some(Instant::now() + Duration::from_millis(pause).min(most));
         }
         let mut rows: HashMap<(ByteString, i32), PartitionProduceResponse> = HashMap::new();
         for topic in response.responses {
@@ -353,7 +355,6 @@ impl Sender {
                 self.finish(&partition, batch, verdict);
                 continue;
             };
-            let mut has_new_leader = false;
             if row.error_code == ErrorCode::NotLeaderOrFollower
                 || row.error_code == ErrorCode::FencedLeaderEpoch
             {
@@ -363,15 +364,18 @@ impl Sender {
                 let endpoint = endpoint.and_then(|at| {
                     cluster::Node::new(at.node_id, at.host.clone(), at.port, at.rack.clone())
                 });
-                has_new_leader = id >= 0 && id != self.node.id;
-                self.core.cluster.learn_leader(&key.0, key.1, id, epoch, endpoint);
+                if self.core.cluster.learn_leader(&key.0, key.1, id, epoch, endpoint) {
+                    // Before the batch is queued again, or it would come back here.
+                    self.core.apply_metadata(&self.core.cluster.metadata());
+                }
             }
             needs_refresh |= row.error_code.needs_metadata_refresh();
             if row.error_code != ErrorCode::None {
                 let what = format_args!("producing to {}-{}", key.0, key.1);
                 self.core.counters.note_error(&Error::broker(row.error_code, what));
             }
-            let pause = (!has_new_leader).then(|| self.pause(batch.attempts));
+            let has_moved = partition.leader() != self.node.id;
+            let pause = (!has_moved).then(|| self.pause(batch.attempts));
             let situation = Situation { topic: &key.0, partition: key.1, pause };
             let verdict = verdict::of_answer(row, &situation);
             self.finish(&partition, batch, verdict);

@@ -43,6 +43,7 @@ pub(super) struct ProducerSettings {
     pub(super) availability_timeout: Duration,
     pub(super) ignore_keys: bool,
     pub(super) rack_aware: bool,
+    pub(super) metadata_max_idle: Duration,
 }
 
 /// What was set, before the rules between settings are applied.
@@ -68,6 +69,7 @@ pub(super) struct Draft {
     pub(super) availability_timeout: Duration,
     pub(super) ignore_keys: bool,
     pub(super) rack_aware: bool,
+    metadata_max_idle: Option<Duration>,
     transactional_id: Option<String>,
 }
 
@@ -165,6 +167,9 @@ impl Draft {
             }
             "partitioner.ignore.keys" => self.ignore_keys = bool_value(name, value)?,
             "partitioner.rack.aware" => self.rack_aware = bool_value(name, value)?,
+            "metadata.max.idle.ms" => {
+                self.metadata_max_idle = Some(duration_ms(name, value, 5000..=MAX_LONG_MS)?);
+            }
             "transactional.id" => self.transactional_id = Some(value.to_owned()),
             _ => return self.without_effect(name, value),
         }
@@ -178,10 +183,6 @@ impl Draft {
             "buffer.memory.allocation.strategy" => {
                 one_of(name, value, &[("full", ()), ("incremental", ())])?;
                 "the memory of a batch is taken when it is begun"
-            }
-            "metadata.max.idle.ms" => {
-                duration_ms(name, value, 5000..=MAX_LONG_MS)?;
-                "topics stay known as long as the producer lives"
             }
             "transaction.timeout.ms" => {
                 duration_ms(name, value, 0..=MAX_MS)?;
@@ -270,6 +271,7 @@ impl Draft {
             availability_timeout: self.availability_timeout,
             ignore_keys: self.ignore_keys,
             rack_aware: self.rack_aware,
+            metadata_max_idle: self.metadata_max_idle.unwrap_or(Duration::from_secs(300)),
         })
     }
 }
@@ -328,6 +330,7 @@ mod tests {
         assert_eq!(settings.max_request_size, 1_048_576);
         assert_eq!(settings.max_block, Duration::from_secs(60));
         assert_eq!(settings.delivery_timeout, Duration::from_secs(120));
+        assert_eq!(settings.metadata_max_idle, Duration::from_secs(300));
         assert_eq!(settings.common.request_timeout, Duration::from_secs(30));
         assert_eq!(settings.common.receive_buffer_bytes, Some(32_768));
         assert_eq!(settings.compression, Compression::None);

@@ -77,14 +77,17 @@ const MAX_LONG_MS: u64 = i64::MAX as u64;
 /// Every name that [`CommonSettings::set`] knows.
 pub(crate) const NAMES: &[&str] = &[
     "allow.auto.create.topics",
+    "bootstrap.resolve.timeout.ms",
     "bootstrap.servers",
     "client.dns.lookup",
     "client.id",
     "client.rack",
+    "config.providers",
     "connections.max.idle.ms",
     "default.api.timeout.ms",
     "enable.metrics.push",
     "interceptor.classes",
+    "metadata.cluster.check.enable",
     "metadata.max.age.ms",
     "metadata.recovery.rebootstrap.trigger.ms",
     "metadata.recovery.strategy",
@@ -236,6 +239,15 @@ fn no_effect(name: &str, value: &str) -> Result<Outcome, Error> {
         "metadata.recovery.rebootstrap.trigger.ms" => {
             "the bootstrap servers are asked again whenever no known broker answers"
         }
+        "metadata.cluster.check.enable" => {
+            bool_value(name, value)?;
+            "brokers are not asked which cluster they belong to"
+        }
+        "bootstrap.resolve.timeout.ms" => {
+            duration_ms(name, value, 0..=MAX_LONG_MS)?;
+            "names are looked up whenever a connection is made"
+        }
+        "config.providers" => "values are taken as they are",
         "socket.connection.setup.timeout.max.ms" => {
             "every attempt has socket.connection.setup.timeout.ms"
         }

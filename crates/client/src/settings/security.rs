@@ -124,7 +124,35 @@ pub(super) const NAMES: &[&str] = &[
     "sasl.login.retry.backoff.ms",
     "sasl.mechanism",
     "sasl.mechanisms",
+    "sasl.oauthbearer.allow.unverified.audience",
+    "sasl.oauthbearer.allow.unverified.issuer",
+    "sasl.oauthbearer.assertion.algorithm",
+    "sasl.oauthbearer.assertion.claim.aud",
+    "sasl.oauthbearer.assertion.claim.exp.seconds",
+    "sasl.oauthbearer.assertion.claim.iss",
+    "sasl.oauthbearer.assertion.claim.jti.include",
+    "sasl.oauthbearer.assertion.claim.nbf.seconds",
+    "sasl.oauthbearer.assertion.claim.sub",
+    "sasl.oauthbearer.assertion.file",
+    "sasl.oauthbearer.assertion.private.key.file",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.template.file",
+    "sasl.oauthbearer.client.credentials.client.id",
+    "sasl.oauthbearer.client.credentials.client.secret",
+    "sasl.oauthbearer.clock.skew.seconds",
     "sasl.oauthbearer.config",
+    "sasl.oauthbearer.expected.audience",
+    "sasl.oauthbearer.expected.issuer",
+    "sasl.oauthbearer.header.urlencode",
+    "sasl.oauthbearer.jwks.endpoint.refresh.ms",
+    "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms",
+    "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms",
+    "sasl.oauthbearer.jwks.endpoint.url",
+    "sasl.oauthbearer.jwt.retriever.class",
+    "sasl.oauthbearer.jwt.validator.class",
+    "sasl.oauthbearer.scope",
+    "sasl.oauthbearer.scope.claim.name",
+    "sasl.oauthbearer.sub.claim.name",
     "sasl.oauthbearer.token.endpoint.url",
     "sasl.password",
     "sasl.username",
@@ -375,6 +403,9 @@ fn no_effect(name: &str, value: &str) -> Result<Outcome, Error> {
         "sasl.login.connect.timeout.ms" | "sasl.login.read.timeout.ms" => {
             integer(name, value, 0..=i32::MAX)?;
             "tokens are not fetched over HTTP here"
+        }
+        _ if name.starts_with("sasl.oauthbearer.") && NAMES.contains(&name) => {
+            "tokens are neither fetched over HTTP nor looked into here: they come from a file or a TokenProvider"
         }
         "sasl.login.refresh.buffer.seconds"
         | "sasl.login.refresh.min.period.seconds"

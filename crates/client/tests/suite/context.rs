@@ -7,8 +7,8 @@ use std::{
 };
 
 use kavka_client::{
-    Admin, Consumer, ConsumerBuilder, Delivery, Producer, ProducerBuilder, ProducerRecord,
-    TopicPartition,
+    Admin, Consumer, ConsumerBuilder, Delivery, Error, ErrorKind, Producer, ProducerBuilder,
+    ProducerRecord, TopicPartition,
     admin::{Change, NewTopic},
     consumer::{OffsetReset, Record},
 };
@@ -111,6 +111,25 @@ impl Context {
     pub(crate) async fn committed_offset(&self, partition: i32) -> Option<i64> {
         self.committed(partition).await.map(|(offset, _)| offset)
     }
+}
+
+/// Whether the broker is an Apache Kafka before this version, so that it lacks what came with it. `KAVKA_TEST_KAFKA_VERSION` tells
+/// which one it is; what such a broker makes of the missing part is then tested in place of the part.
+pub(crate) fn is_before(major: u32, minor: u32) -> bool {
+    let Ok(version) = std::env::var("KAVKA_TEST_KAFKA_VERSION") else { return false };
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap());
+    let found = (numbers.next().unwrap(), numbers.next().unwrap());
+    if found < (major, minor) {
+        eprintln!("{version} lacks what is new in {major}.{minor}");
+    }
+    found < (major, minor)
+}
+
+/// What a client says about what the broker lacks.
+pub(crate) fn is_unsupported<T: std::fmt::Debug>(result: Result<T, Error>, since: &str) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.advice().contains(since), "{error}. {}", error.advice());
 }
 
 /// A name that no earlier run and no other test used.

@@ -202,17 +202,10 @@ impl Admin {
                 };
                 let response = self.ask(&connection, &request, LAST_COMMIT_BY_NAME, left).await?;
                 let rows = response.topics.into_iter().flat_map(|topic| {
-                    let name = topic.name;
-                    topic.partitions.into_iter().map(move |row| {
-                        (TopicPartition::new(name.clone(), row.partition_index), row.error_code)
-                    })
+                    let rows = topic.partitions.into_iter();
+                    rows.map(move |row| (topic.name.clone(), row.partition_index, row.error_code))
                 });
-                let rows = rows.map(|(place, code)| {
-                    let what = format!("committing an offset of {place} for group {group}");
-                    let result = outcome(code, &what);
-                    (place, result)
-                });
-                Ok(rows.collect())
+                Ok(told(rows, |place| format!("committing an offset of {place} for group {group}")))
             };
             self.at_coordinator(group, partitions, Repeat::Safe, ask)
         })
@@ -248,22 +241,28 @@ impl Admin {
                 let response = self.ask(&connection, &request, i16::MAX, left).await?;
                 outcome(response.error_code, &format!("deleting offsets of group {group}"))?;
                 let rows = response.topics.into_iter().flat_map(|topic| {
-                    let name = topic.name;
-                    topic.partitions.into_iter().map(move |row| {
-                        (TopicPartition::new(name.clone(), row.partition_index), row.error_code)
-                    })
+                    let rows = topic.partitions.into_iter();
+                    rows.map(move |row| (topic.name.clone(), row.partition_index, row.error_code))
                 });
-                let rows = rows.map(|(place, code)| {
-                    let what = format!("deleting the offset of {place} of group {group}");
-                    let result = outcome(code, &what);
-                    (place, result)
-                });
-                Ok(rows.collect())
+                Ok(told(rows, |place| format!("deleting the offset of {place} of group {group}")))
             };
             self.at_coordinator(group, partitions, Repeat::Safe, ask)
         })
         .await
     }
+}
+
+/// What became of each partition; `what` was done to it.
+fn told(
+    rows: impl Iterator<Item = (ByteString, i32, ErrorCode)>,
+    what: impl Fn(&TopicPartition) -> String,
+) -> Vec<(TopicPartition, Result<(), Error>)> {
+    let told = rows.map(|(topic, partition, code)| {
+        let place = TopicPartition::new(topic, partition);
+        let result = outcome(code, &what(&place));
+        (place, result)
+    });
+    told.collect()
 }
 
 /// Brokers before 3.0 are asked group by group, without waiting between.
