@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough to spread retries.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Random {
     state: u64,
 }
 
 /// How often something has failed in a row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Attempts(u32);
 
 /// The jitter is this part of the wait, up or down.

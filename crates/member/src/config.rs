@@ -63,7 +63,7 @@ pub enum UserData {
 }
 
 /// How much is taken away in a rebalance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RebalanceProtocol {
     /// Every partition, before the member joins again.
     Eager,

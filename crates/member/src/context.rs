@@ -21,13 +21,13 @@ pub(crate) struct Context<'a> {
 }
 
 /// The requests under way: whoever is not in here any more is not listened to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Requests {
-    last: u64,
+    last: RequestId,
     under_way: BTreeMap<RequestId, UnderWay>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct UnderWay {
     pub(crate) kind: RequestKind,
     pub(crate) deadline: Monotonic,
@@ -73,8 +73,8 @@ impl Context<'_> {
         timeout: Duration,
         request: Request,
     ) -> RequestId {
-        self.requests.last += 1;
-        let id = RequestId(self.requests.last);
+        self.requests.last.0 += 1;
+        let id = self.requests.last;
         let under_way = UnderWay {
             kind: request.kind(),
             deadline: self.now.monotonic + timeout,

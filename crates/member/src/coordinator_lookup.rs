@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct CoordinatorLookup {
     known: Option<Coordinator>,
     request: Option<RequestId>,

@@ -3,7 +3,7 @@
 use kavka_protocol::{ByteString, ErrorCode};
 
 /// An error the application is told of.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("group {group}: {kind}{}; {}", code_in_brackets(*code), kind.advice())]
 pub struct MemberError {
     /// What kind of error.
@@ -15,7 +15,7 @@ pub struct MemberError {
 }
 
 /// What kind of error, by what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The member may not use the group.

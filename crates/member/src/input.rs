@@ -108,7 +108,7 @@ pub enum CommitMode {
 }
 
 /// An offset to be committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CommitOffset {
     /// The next offset to read.
     pub offset: i64,

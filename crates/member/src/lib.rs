@@ -27,6 +27,7 @@ mod member;
 pub mod mutants;
 #[cfg(not(kavka_mutants))]
 mod mutants;
+mod names;
 mod output;
 mod positions;
 mod request;

@@ -1,6 +1,9 @@
 //! The machine: hands inputs to membership, positions and commits, and lets each go as far as it can.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{Hash, Hasher},
+};
 
 use kavka_protocol::{ByteString, ErrorCode};
 
@@ -22,7 +25,7 @@ use crate::{
 };
 
 /// A member of a group, or a consumer that assigns itself. See [the crate](crate) for how it is run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Member {
     config: MemberConfig,
     random: Random,
@@ -39,7 +42,7 @@ pub struct Member {
 }
 
 /// How the member comes to its partitions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Mode {
     /// Neither way yet.
     Idle,
@@ -580,6 +583,27 @@ impl Member {
         commits.fail_all(ctx, &error.kind);
         ctx.event(Event::Error(error.clone()));
         self.mode = Mode::Failed(error);
+    }
+}
+
+/// Everything but the settings, of which a member does not change one: equal hashes under equal settings are equal futures.
+impl Hash for Member {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            config: _,
+            random,
+            requests,
+            lookup,
+            classic,
+            positions,
+            commits,
+            mode,
+            assigns_later,
+            closing,
+        } = self;
+        random.hash(state);
+        (requests, lookup, classic, positions, commits).hash(state);
+        (mode, assigns_later, closing).hash(state);
     }
 }
 

@@ -23,11 +23,11 @@ pub struct Output {
 }
 
 /// Names a call of commit; chosen by the shell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommitId(pub u64);
 
 /// Names a revocation that waits for the application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DrainId(pub u64);
 
 /// What the application, or the shell on its behalf, has to know.
@@ -124,7 +124,7 @@ pub struct GroupMember {
 }
 
 /// Why partitions come and go, as far as it is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The group rebalances: someone else came, left or changed.
     GroupRebalances,
@@ -202,7 +202,7 @@ pub enum Trace {
 }
 
 /// Why a request did not do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trouble {
     /// The broker says so.
     Code(ErrorCode),

@@ -8,11 +8,11 @@ use kavka_protocol::{ByteString, ErrorCode, Uuid};
 use crate::{CommitOffset, IsolationLevel, TopicPartition};
 
 /// Names a request; comes back with the response or failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
 /// A broker that coordinates the group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Coordinator {
     /// Its id. Clients use a connection of its own for the coordinator, so that fetches do not delay heartbeats.
     pub node: i32,
@@ -273,7 +273,7 @@ pub struct EpochEnd {
 }
 
 /// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
     /// The connection is gone or could not be made. The request may or may not have been worked on.
     Disconnected,
@@ -302,7 +302,7 @@ impl Response {
 }
 
 /// What a request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RequestKind {
     FindCoordinator,
     Join,

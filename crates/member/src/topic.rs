@@ -14,7 +14,7 @@ pub struct TopicPartition {
 }
 
 /// What the cluster says of a topic.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TopicMetadata {
     /// Its id; zero from brokers that have none.
     pub id: Uuid,
@@ -23,7 +23,7 @@ pub struct TopicMetadata {
 }
 
 /// What the cluster says of a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PartitionMetadata {
     /// The broker that leads it; `None` while there is none.
     pub leader: Option<i32>,

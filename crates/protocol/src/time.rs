@@ -3,7 +3,12 @@
 //! Deadlines are measured on the monotonic clock, because a wall clock that jumps must not expire a live member. Stored
 //! timestamps (commit time, time a group became empty) are wall time, because they outlive the process.
 
-use std::{fmt, ops::Add, time::Duration};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    ops::Add,
+    time::Duration,
+};
 
 /// The two readings of one instant, taken by the shell when it hands over an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +20,10 @@ pub struct Now {
 }
 
 /// An instant on the shell's monotonic clock: the time since an origin of the shell's choosing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// It is hashed as one `u128` of nanoseconds, and nothing else in the machines is: so a hasher that compares machines at different
+/// times can take it relative to the present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Monotonic(Duration);
 
 impl Monotonic {
@@ -40,6 +48,12 @@ impl Monotonic {
     /// The time from `earlier` to here; zero if `earlier` is later.
     pub fn saturating_since(self, earlier: Monotonic) -> Duration {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Hash for Monotonic {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.0.as_nanos());
     }
 }
 

@@ -217,7 +217,7 @@ impl World {
             Fault::Pause => {
                 let back = self.random.below(2) == 0;
                 let Some(process) = self.process(client) else { return };
-                let all: BTreeSet<TopicPartition> = process.told.keys().cloned().collect();
+                let all: BTreeSet<TopicPartition> = process.told.partitions().cloned().collect();
                 self.tell(client, if back { Input::Resume(all) } else { Input::Pause(all) });
             }
             other => panic!("{other} is not done by a process"),

@@ -59,7 +59,7 @@ pub fn keep_panics() {
 /// # Errors
 /// What did not hold.
 pub fn run(case: &Case, mode: Mode) -> Result<(u64, Coverage), Failure> {
-    let result = catch_unwind(AssertUnwindSafe(|| {
+    caught(|| {
         let mut world = World::new(case, mode);
         world.run();
         if let Some(history) = world.take_history() {
@@ -67,16 +67,20 @@ pub fn run(case: &Case, mode: Mode) -> Result<(u64, Coverage), Failure> {
             world.note_judged();
         }
         (world.trace_hash(), world.coverage().clone())
-    }));
-    result.map_err(|payload| {
+    })
+    .map_err(|message| Failure { case: case.clone(), message })
+}
+
+/// What is done, or what the panic in it says.
+pub(crate) fn caught<T>(what: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(what)).map_err(|payload| {
         let kept = LAST_PANIC.with(|last| std::mem::take(&mut *last.borrow_mut()));
-        let message = if kept.is_empty() {
+        if kept.is_empty() {
             let text = payload.downcast_ref::<String>().cloned();
             text.unwrap_or_else(|| "a panic without words".into())
         } else {
             kept
-        };
-        Failure { case: case.clone(), message }
+        }
     })
 }
 

@@ -148,19 +148,7 @@ impl World {
             return self.answer(asked, reply);
         };
         if let Request::CommitOffsets(commit) = &mut request {
-            // The handler leaves out what does not exist.
-            let topics = &self.topics;
-            commit.topics.retain(|topic| {
-                let known = topics.get(&topic.name);
-                known.is_some_and(|known| topic.topic_id.is_zero() || topic.topic_id == known.id)
-            });
-            for topic in &mut commit.topics {
-                if let Some(known) = self.topics.get(&topic.name) {
-                    topic.topic_id = known.id;
-                    let len = i32::try_from(known.partitions.len()).unwrap_or(0);
-                    topic.partitions.retain(|row| row.partition < len);
-                }
-            }
+            self.topics.leave_out_unknown(commit);
         }
         self.step(shard, host, Input::Request(asked, request));
     }

@@ -8,12 +8,14 @@
 //! * [`world`]: events and time. `network`, `coordinators`, `shard_log`, `process`, `foreign`, `acts`, `topics`: who lives in it.
 //! * `safety`, `liveness`: what must hold. [`coverage`]: what was seen. `history`: what clients saw, for `kavka-checker`.
 //! * [`mod@campaign`]: many worlds, and smaller failures. [`mutants`]: bugs that it has to find.
+//! * [`explore`](mod@explore): small worlds, in which everything happens in every order.
 
 mod acts;
 pub mod campaign;
 mod clock;
 mod coordinators;
 pub mod coverage;
+pub mod explore;
 mod foreign;
 mod history;
 mod liveness;
@@ -24,6 +26,7 @@ mod process;
 mod random;
 mod safety;
 mod shard_log;
+mod told;
 mod topics;
 mod translate;
 pub mod world;

@@ -64,7 +64,8 @@ impl World {
             match &mut self.clients[client].kind {
                 Kind::Ours(process) => {
                     process.hangs_until = 0;
-                    let paused: BTreeSet<TopicPartition> = process.told.keys().cloned().collect();
+                    let paused: BTreeSet<TopicPartition> =
+                        process.told.partitions().cloned().collect();
                     self.tell(client, Input::Resume(paused));
                 }
                 Kind::Foreign(foreign) => {
@@ -157,7 +158,7 @@ impl World {
                         (
                             process.member.generation(),
                             process.member.member_id(),
-                            process.told.keys().cloned().collect(),
+                            process.told.partitions().cloned().collect(),
                         )
                     }
                     Kind::Foreign(foreign) => {

@@ -1,5 +1,7 @@
 //! Runs worlds: many, or one again.
 
+mod explore_command;
+
 use std::{ops::Range, time::Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -50,6 +52,8 @@ enum Command {
         /// Only these.
         names: Vec<String>,
     },
+    /// Small worlds, exhaustively: everything that can happen to a small group, in every order.
+    Explore(explore_command::Options),
     /// Makes a failing case smaller.
     Shrink {
         /// The case.
@@ -67,6 +71,10 @@ fn main() -> anyhow::Result<()> {
         Command::Mutants { seeds, names } => {
             keep_panics();
             hunt(&seeds, &names)
+        }
+        Command::Explore(options) => {
+            keep_panics();
+            explore_command::run(&options)
         }
         Command::Shrink { case } => {
             keep_panics();

@@ -10,9 +10,9 @@ use kavka_checker::Op;
 use kavka_coordinator::group::Reply;
 use kavka_member::{
     AssignTask, Assignment, Assignor, CommitId, CommitMode, CommitOffset, Consumed, Coordinator,
-    DrainId, EpochEnd, ErrorKind, Event as Told, Failure, Fetchable, Input, ListedOffset, Member,
-    MemberConfig, OffsetReset, OffsetTarget, Outgoing, Position, PositionEpoch, Request, RequestId,
-    Response, Subscription, Target, TopicPartition,
+    DrainId, ErrorKind, Event as Heard, Failure, Fetchable, Input, Member, MemberConfig,
+    OffsetReset, OffsetTarget, Outgoing, Position, PositionEpoch, Request, RequestId, Response,
+    Subscription, Target, TopicPartition,
 };
 use kavka_protocol::{
     ByteString, ErrorCode, Uuid, messages::join_group_response::JoinGroupResponseMember,
@@ -22,6 +22,7 @@ use crate::{
     clock::Clock,
     history,
     plan::Fault,
+    told::{Because, Told},
     translate::{ClientName, from_coordinator, to_coordinator},
     world::{Client, Event, Kind, World},
 };
@@ -36,33 +37,15 @@ pub(crate) struct Process {
     armed: Option<u64>,
     commits: BTreeMap<CommitId, BTreeMap<TopicPartition, i64>>,
     last_commit: u64,
-    /// What the events say is owned: whether it is about to go.
-    pub(crate) told: BTreeMap<TopicPartition, bool>,
+    /// What its member has told it.
+    pub(crate) told: Told,
     /// JoinGroups under way.
     joins: BTreeSet<u64>,
     /// The ids of topics, as it has heard of them last.
     ids: BTreeMap<ByteString, Uuid>,
     seen_version: u64,
-    /// For each partition: what may be found as a position.
-    may_find: BTreeMap<TopicPartition, MayFind>,
     /// Where the application goes on, in this epoch of the position.
     reading: BTreeMap<TopicPartition, (PositionEpoch, i64)>,
-}
-
-/// What a broker has said that a position may come of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MayFind {
-    Nothing,
-    Committed(i64),
-    Reset,
-}
-
-/// What is being handed in, for checks of what comes out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Because {
-    Fetched,
-    Listed,
-    Other,
 }
 
 impl World {
@@ -102,11 +85,10 @@ impl World {
             armed: None,
             commits: BTreeMap::new(),
             last_commit: 0,
-            told: BTreeMap::new(),
+            told: Told::default(),
             joins: BTreeSet::new(),
             ids: BTreeMap::new(),
             seen_version: 0,
-            may_find: BTreeMap::new(),
             reading: BTreeMap::new(),
         };
         let client = self.add_client(group, Kind::Ours(Box::new(process)));
@@ -171,18 +153,14 @@ impl World {
     /// Hands an input to the member and does what comes out.
     pub(crate) fn tell(&mut self, client: usize, input: Input) {
         let now = self.now;
-        let because = match &input {
-            Input::Response(_, Response::FetchOffsets(_)) => Because::Fetched,
-            Input::Response(_, Response::ListOffsets(_)) => Because::Listed,
-            _ => Because::Other,
-        };
+        let because = Because::of(&input);
         if self.process(client).is_none() {
             return;
         }
         self.note(|_| format!("client {client} <- {input:?}"));
         let Some(process) = self.process(client) else { return };
         let time = process.clock.now(now);
-        process.foresee(&input);
+        process.told.foresee(&input);
         let output = process.member.handle(time, input);
         assert!(
             output.requests.len() <= 8 && output.events.len() <= 64,
@@ -271,38 +249,7 @@ impl World {
                 let found = found.map(coordinator);
                 Response::FindCoordinator(found.ok_or(ErrorCode::CoordinatorNotAvailable))
             }
-            Request::ListOffsets(list) => {
-                let row = |(partition, _, at): &(TopicPartition, i32, i64)| {
-                    let row = match self.topics.log(partition) {
-                        None => ListedOffset {
-                            error: ErrorCode::UnknownTopicOrPartition,
-                            offset: -1,
-                            leader_epoch: -1,
-                        },
-                        Some((_, log)) => ListedOffset {
-                            error: ErrorCode::None,
-                            offset: if *at == -2 { log.start } else { log.end },
-                            leader_epoch: 0,
-                        },
-                    };
-                    (partition.clone(), row)
-                };
-                Response::ListOffsets(list.partitions.iter().map(row).collect())
-            }
-            Request::EndOfEpochs(queries) => {
-                let row = |query: &kavka_member::EpochQuery| {
-                    let end = self.topics.log(&query.partition).map(|(_, log)| log.end);
-                    let error = match end {
-                        Some(_) => ErrorCode::None,
-                        None => ErrorCode::UnknownTopicOrPartition,
-                    };
-                    let end_offset = end.unwrap_or(-1);
-                    let row = EpochEnd { error, leader_epoch: query.leader_epoch, end_offset };
-                    (query.partition.clone(), row)
-                };
-                Response::EndOfEpochs(queries.iter().map(row).collect())
-            }
-            other => panic!("not asked elsewhere: {other:?}"),
+            request => self.topics.answer(request),
         };
         let response = Box::new(response);
         self.schedule(delay, Event::AnswersElsewhere { client, id, response });
@@ -334,24 +281,18 @@ impl World {
 
     // ---- what the member tells ----
 
-    fn told(&mut self, client: usize, event: Told, because: Because) {
+    fn told(&mut self, client: usize, event: Heard, because: Because) {
         let delay = 1 + self.random.below(400 * self.plan.pace);
-        let slow_drain = matches!(event, Told::Revoking { .. }) && self.faulty(Fault::SlowDrain);
+        let slow_drain = matches!(event, Heard::Revoking { .. }) && self.faulty(Fault::SlowDrain);
         let slow = self.plan.rebalance * 2;
         let now = self.now;
         let Some(process) = self.process(client) else { return };
+        process.told.hear(&event, because);
         match event {
-            Told::Assign(task) => {
+            Heard::Assign(task) => {
                 self.schedule(delay, Event::Assigned { client, task: Box::new(task) });
             }
-            Told::Assigned { added, owned, generation, .. } => {
-                for partition in &added {
-                    let former = process.told.insert(partition.clone(), false);
-                    assert_eq!(former, None, "S32: assigned after revoked or lost");
-                    process.may_find.insert(partition.clone(), MayFind::Nothing);
-                }
-                let is_told = |partition| process.told.contains_key(partition);
-                assert!(owned.iter().all(is_told), "S32: what is owned was assigned");
+            Heard::Assigned { added, generation, .. } => {
                 let member_id = process.member.member_id().clone();
                 self.record(client, |world| Op::Assigned {
                     group: world.group_of(client),
@@ -359,11 +300,7 @@ impl World {
                     partitions: added.iter().map(|tp| world.place_of(client, tp)).collect(),
                 });
             }
-            Told::Revoking { drain, partitions, deadline, .. } => {
-                for partition in partitions {
-                    let former = process.told.insert(partition, true);
-                    assert_eq!(former, Some(false), "S32: revoking once, after assigned");
-                }
+            Heard::Revoking { drain, deadline, .. } => {
                 assert!(deadline > process.clock.now(now).monotonic);
                 if delay.is_multiple_of(2) {
                     self.commit(client, true);
@@ -371,10 +308,8 @@ impl World {
                 let delay = if slow_drain { slow } else { delay };
                 self.schedule(delay, Event::Drained { client, drain });
             }
-            Told::Revoked { partitions } => {
+            Heard::Revoked { partitions } => {
                 for partition in &partitions {
-                    let former = process.told.remove(partition);
-                    assert_eq!(former, Some(true), "S32: revoked after revoking");
                     process.reading.remove(partition);
                 }
                 self.record(client, |world| Op::Revoked {
@@ -382,9 +317,8 @@ impl World {
                     partitions: partitions.iter().map(|tp| world.place_of(client, tp)).collect(),
                 });
             }
-            Told::Lost { partitions, .. } => {
+            Heard::Lost { partitions, .. } => {
                 for partition in &partitions {
-                    assert!(process.told.remove(partition).is_some(), "S32: lost after assigned");
                     process.reading.remove(partition);
                 }
                 self.record(client, |world| Op::Lost {
@@ -392,7 +326,7 @@ impl World {
                     partitions: partitions.iter().map(|tp| world.place_of(client, tp)).collect(),
                 });
             }
-            Told::CommitCompleted { commit, committed, failed } => {
+            Heard::CommitCompleted { commit, committed, failed } => {
                 let asked = process.commits.remove(&commit);
                 let asked = asked.expect("a commit completes once");
                 for (partition, offset) in &committed {
@@ -400,11 +334,11 @@ impl World {
                     assert!(!failed.contains_key(partition), "done or failed, not both");
                 }
             }
-            Told::Closed { .. } => {
+            Heard::Closed { .. } => {
                 assert_eq!(process.commits.len(), 0, "a close completes every commit");
                 self.bury(client);
             }
-            Told::Error(error) => {
+            Heard::Error(error) => {
                 let foreseen = match error.kind {
                     // A successor, or its own late request, came in between.
                     ErrorKind::FencedInstance => process.instance.is_some(),
@@ -419,8 +353,7 @@ impl World {
                     self.bury(client);
                 }
             }
-            Told::PositionFound { partition, position } => {
-                process.found(&partition, position, because);
+            Heard::PositionFound { partition, position } => {
                 self.record_position(
                     client,
                     &partition,
@@ -428,7 +361,7 @@ impl World {
                     because == Because::Listed,
                 );
             }
-            Told::MetadataWanted { .. } => self.schedule(delay, Event::Refreshes { client }),
+            Heard::MetadataWanted { .. } => self.schedule(delay, Event::Refreshes { client }),
         }
     }
 
@@ -445,7 +378,7 @@ impl World {
             let (known, new) = (process.ids.get(name), metadata.get(name));
             known.zip(new).is_some_and(|(known, new)| *known != new.id)
         };
-        let told = process.told.keys();
+        let told = process.told.partitions();
         let renamed: Vec<TopicPartition> =
             told.filter(|partition| is_new_life(&partition.topic)).cloned().collect();
         let member = history::member(process.member.member_id(), process.member.generation());
@@ -532,7 +465,7 @@ impl World {
         let commit = CommitId(process.last_commit);
         let positions: BTreeMap<TopicPartition, Position> = process
             .told
-            .keys()
+            .partitions()
             .filter_map(|tp| Some((tp.clone(), process.member.position(tp)?)))
             .collect();
         let wanted = positions.iter().map(|(tp, position)| (tp.clone(), position.offset)).collect();
@@ -591,9 +524,9 @@ impl World {
         if process.ids.get(&partition.topic) != Some(&id) {
             return None;
         }
-        assert!(process.told.get(&partition) == Some(&false), "S27: {partition} is not to be read");
+        process.told.check_read(&partition);
         if position.offset < log.start || position.offset > log.end {
-            process.may_find.insert(partition.clone(), MayFind::Reset);
+            process.told.may_be_reset(partition.clone());
             self.tell(client, Input::OutOfRange { partition, epoch });
             return None;
         }
@@ -615,10 +548,10 @@ impl World {
         let back = self.random.below(10).cast_signed();
         let how = self.random.below(3);
         let Some(process) = self.process(client) else { return };
-        let Some(partition) = process.told.keys().next().cloned() else { return };
+        let Some(partition) = process.told.partitions().next().cloned() else { return };
         let target = match (how, process.member.position(&partition)) {
             (0, _) | (_, None) => {
-                process.may_find.insert(partition.clone(), MayFind::Reset);
+                process.told.may_be_reset(partition.clone());
                 OffsetTarget::Earliest
             }
             (_, Some(position)) => {
@@ -636,38 +569,6 @@ impl World {
             Op::Seek { partition, offset }
         });
         self.tell(client, Input::Seek { partition, target });
-    }
-}
-
-impl Process {
-    /// What a broker says here is what a position may come of.
-    fn foresee(&mut self, input: &Input) {
-        let Input::Response(_, Response::FetchOffsets(Ok(rows))) = input else { return };
-        for (partition, row) in rows {
-            let may_find = match (row.error, row.offset) {
-                (ErrorCode::None, 0..) => MayFind::Committed(row.offset),
-                (ErrorCode::None, _) => MayFind::Reset,
-                // An error says nothing about what is committed.
-                _ => continue,
-            };
-            self.may_find.insert(partition.clone(), may_find);
-        }
-    }
-
-    /// S28.
-    fn found(&mut self, partition: &TopicPartition, position: Position, because: Because) {
-        let may_find = self.may_find.get(partition).copied().unwrap_or(MayFind::Nothing);
-        match because {
-            Because::Fetched => assert_eq!(
-                may_find,
-                MayFind::Committed(position.offset),
-                "S28: {partition} starts at {position}"
-            ),
-            Because::Listed => {
-                assert_eq!(may_find, MayFind::Reset, "S28: {partition} was reset to {position}");
-            }
-            Because::Other => {}
-        }
     }
 }
 

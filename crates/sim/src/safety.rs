@@ -5,28 +5,26 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use kavka_coordinator::{
     Now,
     group::{
-        self, CommitRequest, DeletionCause, EventKind, FetchRequest, GroupState, Input, Output,
-        Record, Reply, Request, RequestId,
-        invariants::{expected_of_commit, live_equals_replayed, membership, served},
+        self, CommitReply, CommitRequest, DeletionCause, EventKind, FetchRequest, GroupShard,
+        GroupState, Input, Output, Record, Reply, Request, RequestId,
+        invariants::{NaiveOffsets, expected_of_commit, live_equals_replayed, membership, served},
     },
 };
-use kavka_member::{Subscription, TopicPartition};
+use kavka_member::{Member, Subscription, TopicPartition};
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
-use crate::world::{Kind, World};
+use crate::{
+    coordinators::{Host, Shard},
+    topics::Topics,
+    world::{Kind, World},
+};
 
 /// How far a group has read a partition: everything before that was handed to some application of the group, or was skipped
 /// on purpose.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 pub(crate) struct Progress {
     topic: Uuid,
     delivered_to: i64,
-}
-
-impl Progress {
-    pub(crate) fn delivered_to(&self) -> i64 {
-        self.delivered_to
-    }
 }
 
 /// What is looked at before a step, to judge what comes out.
@@ -58,136 +56,9 @@ pub(crate) enum Watch {
     Deadline,
 }
 
-impl World {
-    /// After each event.
-    pub(crate) fn check_safety(&self) {
-        if self.checked {
-            self.one_owner();
-        }
-    }
-
-    /// S1: of those who are in the group, in its generation, no two believe that they own a partition. Who was removed and has not
-    /// heard of it is not in the group.
-    fn one_owner(&self) {
-        let mut owners: BTreeMap<(usize, &TopicPartition), usize> = BTreeMap::new();
-        for client in &self.alive {
-            let found = &self.clients[*client];
-            let (owned, member_id, generation): (&mut dyn Iterator<Item = &TopicPartition>, _, _) =
-                match &found.kind {
-                    Kind::Ours(process) => {
-                        assert!(
-                            process.told.is_empty() || process.member.generation() >= 0,
-                            "partitions are owned under a generation"
-                        );
-                        (
-                            &mut process.told.keys(),
-                            process.member.member_id(),
-                            process.member.generation(),
-                        )
-                    }
-                    Kind::Foreign(foreign) => {
-                        (&mut foreign.owned.iter(), &foreign.member_id, foreign.generation)
-                    }
-                    Kind::Operator => continue,
-                };
-            let group = &self.groups[found.group];
-            let Some(host) = self.shards[group.shard].serving() else { continue };
-            if membership(&host.machine, &group.id, member_id) != Some((generation, true)) {
-                continue;
-            }
-            for partition in owned {
-                match owners.entry((found.group, partition)) {
-                    Entry::Vacant(free) => {
-                        free.insert(*client);
-                    }
-                    Entry::Occupied(taken) => panic!(
-                        "S1: {partition} in generation {generation} belongs to clients {} and {client}",
-                        taken.get()
-                    ),
-                }
-            }
-        }
-    }
-
-    /// Records were handed to an application: from this offset to before that one.
-    pub(crate) fn delivered(
-        &mut self,
-        client: usize,
-        partition: &TopicPartition,
-        topic: Uuid,
-        from: i64,
-        to: i64,
-    ) {
-        let start = self.topics.log(partition).map_or(0, |(_, log)| log.start);
-        let progress = self.progress(self.clients[client].group, partition, topic);
-        let known = progress.delivered_to.max(start);
-        if from > known {
-            panic!(
-                "S29: client {client} reads {partition} from {from}; {known} was read by nobody"
-            );
-        }
-        progress.delivered_to = known.max(to);
-    }
-
-    fn progress(&mut self, group: usize, partition: &TopicPartition, topic: Uuid) -> &mut Progress {
-        let progress = self.groups[group].progress.entry(partition.clone()).or_default();
-        if progress.topic != topic {
-            *progress = Progress { topic, delivered_to: 0 };
-        }
-        progress
-    }
-
-    /// An operator may skip records.
-    pub(crate) fn operator_sets(&mut self, group: usize, partition: &TopicPartition, offset: i64) {
-        let Some((topic, _)) = self.topics.log(partition) else { return };
-        let progress = self.progress(group, partition, topic);
-        progress.delivered_to = progress.delivered_to.max(offset);
-    }
-
-    /// What members send.
-    pub(crate) fn check_request(&mut self, client: usize, request: &kavka_member::Request) {
-        if !self.checked {
-            return;
-        }
-        let group = self.clients[client].group;
-        let Some(process) = self.process(client) else { return };
-        match request {
-            kavka_member::Request::Heartbeat(heartbeat) => {
-                let generation = process.member.generation();
-                assert_eq!(
-                    heartbeat.generation, generation,
-                    "S8: a heartbeat of an old generation"
-                );
-            }
-            kavka_member::Request::CommitOffsets(commit) => {
-                let owned = process.member.owned();
-                let ids = &commit.topic_ids;
-                for (partition, row) in &commit.offsets {
-                    assert!(owned.contains(partition), "S27: commits {partition}, not its own");
-                    let progress = self.groups[group].progress.get(partition);
-                    let id = ids.get(&partition.topic).copied().unwrap_or(Uuid::ZERO);
-                    let Some(progress) = progress.filter(|progress| progress.topic == id) else {
-                        continue;
-                    };
-                    // Where the log of a topic that is gone began, and a reset may have led, nobody knows any more.
-                    let Some((_, log)) = self.topics.log(partition) else { continue };
-                    let start = log.start;
-                    let delivered_to = progress.delivered_to.max(start);
-                    assert!(
-                        row.offset <= delivered_to,
-                        "S6: commits {} of {partition}, read to {delivered_to}",
-                        row.offset
-                    );
-                }
-                self.coverage.check("commits of what was read");
-            }
-            _ => {}
-        }
-    }
-
-    /// Before a step.
-    pub(crate) fn watch(&mut self, shard: usize, host: usize, input: &Input) -> Option<Watch> {
-        let machine = &self.shards[shard].hosts[host].machine;
+impl Watch {
+    /// What is to be looked at before a machine decides on an input.
+    pub(crate) fn of(machine: &GroupShard, input: &Input) -> Option<Self> {
         Some(match input {
             Input::Request(id, Request::CommitOffsets(request)) => Watch::Commit {
                 expected: expected_of_commit(machine, request),
@@ -226,6 +97,157 @@ impl World {
             _ => return None,
         })
     }
+}
+
+/// S1: who believes to own what, of those who are in their group's generation. A partition has one owner.
+#[derive(Debug, Default)]
+pub(crate) struct Owners<'a> {
+    owners: BTreeMap<(usize, &'a TopicPartition), usize>,
+}
+
+impl<'a> Owners<'a> {
+    /// # Panics
+    /// If one of them belongs to another client of the group.
+    pub(crate) fn add(
+        &mut self,
+        group: usize,
+        client: usize,
+        generation: i32,
+        owned: impl Iterator<Item = &'a TopicPartition>,
+    ) {
+        for partition in owned {
+            match self.owners.entry((group, partition)) {
+                Entry::Vacant(free) => {
+                    free.insert(client);
+                }
+                Entry::Occupied(taken) => panic!(
+                    "S1: {partition} in generation {generation} belongs to clients {} and {client}",
+                    taken.get()
+                ),
+            }
+        }
+    }
+
+    /// How many partitions have an owner.
+    pub(crate) fn len(&self) -> usize {
+        self.owners.len()
+    }
+}
+
+impl Progress {
+    pub(crate) fn delivered_to(&self) -> i64 {
+        self.delivered_to
+    }
+
+    /// Nothing is read of this topic yet.
+    pub(crate) fn of(topic: Uuid) -> Self {
+        Self { topic, delivered_to: 0 }
+    }
+
+    /// S29: records were handed to an application, from this offset to before that one.
+    pub(crate) fn read(
+        &mut self,
+        client: usize,
+        partition: &TopicPartition,
+        log_start: i64,
+        (from, to): (i64, i64),
+    ) {
+        let known = self.delivered_to.max(log_start);
+        if from > known {
+            panic!(
+                "S29: client {client} reads {partition} from {from}; {known} was read by nobody"
+            );
+        }
+        self.delivered_to = known.max(to);
+    }
+}
+
+impl World {
+    /// After each event.
+    pub(crate) fn check_safety(&self) {
+        if self.checked {
+            self.one_owner();
+        }
+    }
+
+    /// S1: of those who are in the group, in its generation, no two believe that they own a partition. Who was removed and has not
+    /// heard of it is not in the group.
+    fn one_owner(&self) {
+        let mut owners = Owners::default();
+        for client in &self.alive {
+            let found = &self.clients[*client];
+            let (owned, member_id, generation): (&mut dyn Iterator<Item = &TopicPartition>, _, _) =
+                match &found.kind {
+                    Kind::Ours(process) => {
+                        assert!(
+                            process.told.is_empty() || process.member.generation() >= 0,
+                            "partitions are owned under a generation"
+                        );
+                        (
+                            &mut process.told.partitions(),
+                            process.member.member_id(),
+                            process.member.generation(),
+                        )
+                    }
+                    Kind::Foreign(foreign) => {
+                        (&mut foreign.owned.iter(), &foreign.member_id, foreign.generation)
+                    }
+                    Kind::Operator => continue,
+                };
+            let group = &self.groups[found.group];
+            let Some(host) = self.shards[group.shard].serving() else { continue };
+            if membership(&host.machine, &group.id, member_id) == Some((generation, true)) {
+                owners.add(found.group, *client, generation, owned);
+            }
+        }
+    }
+
+    /// Records were handed to an application: from this offset to before that one.
+    pub(crate) fn delivered(
+        &mut self,
+        client: usize,
+        partition: &TopicPartition,
+        topic: Uuid,
+        from: i64,
+        to: i64,
+    ) {
+        let start = self.topics.log(partition).map_or(0, |(_, log)| log.start);
+        let progress = self.progress(self.clients[client].group, partition, topic);
+        progress.read(client, partition, start, (from, to));
+    }
+
+    fn progress(&mut self, group: usize, partition: &TopicPartition, topic: Uuid) -> &mut Progress {
+        let progress = self.groups[group].progress.entry(partition.clone()).or_default();
+        if progress.topic != topic {
+            *progress = Progress::of(topic);
+        }
+        progress
+    }
+
+    /// An operator may skip records.
+    pub(crate) fn operator_sets(&mut self, group: usize, partition: &TopicPartition, offset: i64) {
+        let Some((topic, _)) = self.topics.log(partition) else { return };
+        let progress = self.progress(group, partition, topic);
+        progress.delivered_to = progress.delivered_to.max(offset);
+    }
+
+    /// What members send.
+    pub(crate) fn check_request(&mut self, client: usize, request: &kavka_member::Request) {
+        if !self.checked {
+            return;
+        }
+        let progress = &self.groups[self.clients[client].group].progress;
+        let Kind::Ours(process) = &self.clients[client].kind else { return };
+        check_member_request(&process.member, progress, &self.topics, request);
+        if matches!(request, kavka_member::Request::CommitOffsets(_)) {
+            self.coverage.check("commits of what was read");
+        }
+    }
+
+    /// Before a step.
+    pub(crate) fn watch(&self, shard: usize, host: usize, input: &Input) -> Option<Watch> {
+        Watch::of(&self.shards[shard].hosts[host].machine, input)
+    }
 
     /// After the decision, before its records are appended.
     pub(crate) fn check_output(
@@ -241,149 +263,13 @@ impl World {
             // It refuses, or nobody hears what it says.
             return;
         }
-        match watch {
-            Some(Watch::Commit { request, expected, id }) => {
-                self.check_commit(output, &request, expected, id);
-            }
-            Some(Watch::Fetch { request, id }) => {
-                let answer = output.answers.iter().find(|answer| answer.request == id);
-                if let Some(Reply::FetchOffsets(reply)) = answer.map(|answer| &answer.reply) {
-                    self.shards[shard].naive.check_fetch(&request, reply);
-                    self.coverage.check("offsets read");
-                }
-            }
-            Some(Watch::Heartbeat { id, is_current }) => {
-                let answer = output.answers.iter().find(|answer| answer.request == id);
-                if let Some(Reply::Heartbeat(code)) = answer.map(|answer| &answer.reply) {
-                    let is_taken = matches!(code, ErrorCode::None | ErrorCode::RebalanceInProgress);
-                    assert!(is_current || !is_taken, "S8: a heartbeat of another generation");
-                }
-            }
-            Some(Watch::FirstJoin { id }) => {
-                let answer = output.answers.iter().find(|answer| answer.request == id);
-                let is_refused = matches!(
-                    answer.map(|answer| &answer.reply),
-                    Some(Reply::Join(join)) if join.error != ErrorCode::None
-                );
-                assert!(is_refused, "S14: a member that does not know its id");
-            }
-            Some(Watch::Deletion { id, read }) => {
-                let answer = output.answers.iter().find(|answer| answer.request == id);
-                if let Some(Reply::DeleteOffsets(reply)) = answer.map(|answer| &answer.reply) {
-                    for (topic, rows) in &reply.topics {
-                        let is_kept =
-                            rows.iter().all(|(_, code)| *code == ErrorCode::GroupSubscribedToTopic);
-                        assert_eq!(is_kept, read.contains(topic), "S7: offsets of {topic} deleted");
-                    }
-                    self.coverage.check("deletions of offsets decided");
-                }
-            }
-            Some(Watch::Deadline) => self.check_expiry(shard, host, now, output),
-            None => {}
+        if let Some(Watch::Deadline) = watch {
+            self.check_expiry(shard, host, now, output);
         }
-        for answer in &output.answers {
-            self.check_promise(&answer.reply, answer.release);
-        }
-        self.check_stable(shard, host, output);
-    }
-
-    /// S4.
-    fn check_commit(
-        &mut self,
-        output: &Output,
-        request: &CommitRequest,
-        expected: Option<ErrorCode>,
-        id: RequestId,
-    ) {
-        let answer = output.answers.iter().find(|answer| answer.request == id);
-        let Some(Reply::CommitOffsets(reply)) = answer.map(|answer| &answer.reply) else { return };
-        let mut stored = 0;
-        for (topic, rows) in request.topics.iter().zip(&reply.topics) {
-            for (asked, (_, code)) in topic.partitions.iter().zip(&rows.partitions) {
-                let too_long = asked.metadata.as_ref().is_some_and(|note| note.len() > 64);
-                let of_row =
-                    if too_long { ErrorCode::OffsetMetadataTooLarge } else { ErrorCode::None };
-                let expected = expected.unwrap_or(of_row);
-                let too_large = *code == ErrorCode::InvalidCommitOffsetSize
-                    && matches!(expected, ErrorCode::None | ErrorCode::OffsetMetadataTooLarge);
-                assert!(*code == expected || too_large, "S4: {code} for {expected}: {request:?}");
-                stored += usize::from(*code == ErrorCode::None);
-            }
-        }
-        let offsets = output.records.iter().filter(|r| matches!(r, Record::Offset { .. })).count();
-        assert_eq!(offsets, stored, "S3, S16: a record for each offset that was taken, no more");
-        self.coverage.check("commits decided");
-    }
-
-    /// S3: what a crash could take back is not told before it is durable.
-    fn check_promise(&self, reply: &Reply, release: group::Release) {
-        let promises = match reply {
-            Reply::Join(join) => join.error == ErrorCode::None,
-            Reply::Sync(sync) => sync.error == ErrorCode::None,
-            Reply::Heartbeat(_) => false,
-            _ => true,
-        };
-        assert!(
-            !promises || release == group::Release::Durable,
-            "S3: told before it is durable: {reply:?}"
-        );
-    }
-
-    /// S9: when the leader's assignment is there, no partition is anybody's twice, and nobody has what it did not ask for.
-    fn check_stable(&mut self, shard: usize, host: usize, output: &Output) {
-        for event in &output.events {
-            if let EventKind::StaticMemberReplaced { state, .. } = &event.kind
-                && *state == GroupState::CompletingRebalance
-            {
-                let begins = |other: &group::Event| {
-                    other.group == event.group
-                        && matches!(other.kind, EventKind::RebalanceStarted { .. })
-                };
-                assert!(
-                    output.events.iter().any(begins),
-                    "S13: the leader assigns to an id that is gone"
-                );
-            }
-            if let EventKind::JoinCompleted { .. } = &event.kind {
-                let former = self.shards[shard].hosts[host]
-                    .generations
-                    .insert(event.group.clone(), event.generation);
-                assert!(
-                    former.is_none_or(|former| former < event.generation),
-                    "S8: a rebalance of {} without a new generation",
-                    event.group
-                );
-            }
-            if let EventKind::GroupDeleted { .. } = &event.kind {
-                self.shards[shard].hosts[host].generations.remove(&event.group);
-            }
-            if let EventKind::MembersDidNotJoin { members } = &event.kind {
-                let is_dynamic = |id: &ByteString| id.starts_with("client-");
-                assert!(
-                    members.iter().all(is_dynamic),
-                    "S13: a static member is removed by its session's end only: {members:?}"
-                );
-            }
-            let EventKind::AssignmentReceived { .. } = event.kind else { continue };
-            let machine = &self.shards[shard].hosts[host].machine;
-            let Some(group) = served(machine).find(|found| found.group == event.group) else {
-                continue;
-            };
-            let mut owners: BTreeMap<TopicPartition, ByteString> = BTreeMap::new();
-            for member in &group.members {
-                let share = kavka_member::Assignment::decode(&member.assignment);
-                let Ok(share) = share else { continue };
-                let wanted = Subscription::decode(&member.subscription).unwrap_or_default();
-                for partition in share.partitions {
-                    assert!(
-                        wanted.topics.contains(&partition.topic),
-                        "S9: {} has {partition} and does not subscribe to it",
-                        member.member_id
-                    );
-                    let other = owners.insert(partition.clone(), member.member_id.clone());
-                    assert_eq!(other, None, "S9: {partition} is assigned twice");
-                }
-            }
+        let Shard { hosts, naive, .. } = &mut self.shards[shard];
+        let Host { machine, generations, .. } = &mut hosts[host];
+        if let Some(checked) = check_decision(machine, naive, generations, output, watch) {
+            self.coverage.check(checked);
         }
     }
 
@@ -517,6 +403,197 @@ impl World {
         assert!(position <= found.log.durable(), "S3: told before it is durable: {reply:?}");
         found.promised = found.promised.max(position);
         self.coverage.check("promises held until durable");
+    }
+}
+
+/// What members send: S6, S8, S27.
+///
+/// # Panics
+/// If it must not be sent.
+pub(crate) fn check_member_request(
+    member: &Member,
+    progress: &BTreeMap<TopicPartition, Progress>,
+    topics: &Topics,
+    request: &kavka_member::Request,
+) {
+    match request {
+        kavka_member::Request::Heartbeat(heartbeat) => {
+            let generation = member.generation();
+            assert_eq!(heartbeat.generation, generation, "S8: a heartbeat of an old generation");
+        }
+        kavka_member::Request::CommitOffsets(commit) => {
+            let owned = member.owned();
+            let ids = &commit.topic_ids;
+            for (partition, row) in &commit.offsets {
+                assert!(owned.contains(partition), "S27: commits {partition}, not its own");
+                let id = ids.get(&partition.topic).copied().unwrap_or(Uuid::ZERO);
+                let of_it = progress.get(partition).filter(|progress| progress.topic == id);
+                // Where the log of a topic that is gone began, and a reset may have led, nobody knows any more.
+                let Some((progress, (_, log))) = of_it.zip(topics.log(partition)) else { continue };
+                let delivered_to = progress.delivered_to.max(log.start);
+                assert!(
+                    row.offset <= delivered_to,
+                    "S6: commits {} of {partition}, read to {delivered_to}",
+                    row.offset
+                );
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What a machine has decided, before its records are appended; the name of what was looked at, if it was something in particular.
+/// `generations`: the last one that each group made.
+///
+/// # Panics
+/// If it must not be decided.
+pub(crate) fn check_decision(
+    machine: &GroupShard,
+    naive: &NaiveOffsets,
+    generations: &mut BTreeMap<ByteString, i32>,
+    output: &Output,
+    watch: Option<Watch>,
+) -> Option<&'static str> {
+    let reply_to = |id: RequestId| {
+        output.answers.iter().find(|answer| answer.request == id).map(|answer| &answer.reply)
+    };
+    let mut checked = None;
+    match watch {
+        Some(Watch::Commit { request, expected, id }) => {
+            if let Some(Reply::CommitOffsets(reply)) = reply_to(id) {
+                check_commit(output, &request, expected, reply);
+                checked = Some("commits decided");
+            }
+        }
+        Some(Watch::Fetch { request, id }) => {
+            if let Some(Reply::FetchOffsets(reply)) = reply_to(id) {
+                naive.check_fetch(&request, reply);
+                checked = Some("offsets read");
+            }
+        }
+        Some(Watch::Heartbeat { id, is_current }) => {
+            if let Some(Reply::Heartbeat(code)) = reply_to(id) {
+                let is_taken = matches!(code, ErrorCode::None | ErrorCode::RebalanceInProgress);
+                assert!(is_current || !is_taken, "S8: a heartbeat of another generation");
+            }
+        }
+        Some(Watch::FirstJoin { id }) => {
+            let is_refused =
+                matches!(reply_to(id), Some(Reply::Join(join)) if join.error != ErrorCode::None);
+            assert!(is_refused, "S14: a member that does not know its id");
+        }
+        Some(Watch::Deletion { id, read }) => {
+            if let Some(Reply::DeleteOffsets(reply)) = reply_to(id) {
+                for (topic, rows) in &reply.topics {
+                    let is_kept =
+                        rows.iter().all(|(_, code)| *code == ErrorCode::GroupSubscribedToTopic);
+                    assert_eq!(is_kept, read.contains(topic), "S7: offsets of {topic} deleted");
+                }
+                checked = Some("deletions of offsets decided");
+            }
+        }
+        Some(Watch::Deadline) | None => {}
+    }
+    for answer in &output.answers {
+        check_promise(&answer.reply, answer.release);
+    }
+    check_stable(machine, generations, output);
+    checked
+}
+
+/// S4.
+fn check_commit(
+    output: &Output,
+    request: &CommitRequest,
+    expected: Option<ErrorCode>,
+    reply: &CommitReply,
+) {
+    let mut stored = 0;
+    for (topic, rows) in request.topics.iter().zip(&reply.topics) {
+        for (asked, (_, code)) in topic.partitions.iter().zip(&rows.partitions) {
+            let too_long = asked.metadata.as_ref().is_some_and(|note| note.len() > 64);
+            let of_row = if too_long { ErrorCode::OffsetMetadataTooLarge } else { ErrorCode::None };
+            let expected = expected.unwrap_or(of_row);
+            let too_large = *code == ErrorCode::InvalidCommitOffsetSize
+                && matches!(expected, ErrorCode::None | ErrorCode::OffsetMetadataTooLarge);
+            assert!(*code == expected || too_large, "S4: {code} for {expected}: {request:?}");
+            stored += usize::from(*code == ErrorCode::None);
+        }
+    }
+    let offsets = output.records.iter().filter(|r| matches!(r, Record::Offset { .. })).count();
+    assert_eq!(offsets, stored, "S3, S16: a record for each offset that was taken, no more");
+}
+
+/// S3: what a crash could take back is not told before it is durable.
+fn check_promise(reply: &Reply, release: group::Release) {
+    let promises = match reply {
+        Reply::Join(join) => join.error == ErrorCode::None,
+        Reply::Sync(sync) => sync.error == ErrorCode::None,
+        Reply::Heartbeat(_) => false,
+        _ => true,
+    };
+    assert!(
+        !promises || release == group::Release::Durable,
+        "S3: told before it is durable: {reply:?}"
+    );
+}
+
+/// S9: when the leader's assignment is there, no partition is anybody's twice, and nobody has what it did not ask for.
+fn check_stable(
+    machine: &GroupShard,
+    generations: &mut BTreeMap<ByteString, i32>,
+    output: &Output,
+) {
+    for event in &output.events {
+        if let EventKind::StaticMemberReplaced { state, .. } = &event.kind
+            && *state == GroupState::CompletingRebalance
+        {
+            let begins = |other: &group::Event| {
+                other.group == event.group
+                    && matches!(other.kind, EventKind::RebalanceStarted { .. })
+            };
+            assert!(
+                output.events.iter().any(begins),
+                "S13: the leader assigns to an id that is gone"
+            );
+        }
+        if let EventKind::JoinCompleted { .. } = &event.kind {
+            let former = generations.insert(event.group.clone(), event.generation);
+            assert!(
+                former.is_none_or(|former| former < event.generation),
+                "S8: a rebalance of {} without a new generation",
+                event.group
+            );
+        }
+        if let EventKind::GroupDeleted { .. } = &event.kind {
+            generations.remove(&event.group);
+        }
+        if let EventKind::MembersDidNotJoin { members } = &event.kind {
+            let is_dynamic = |id: &ByteString| id.starts_with("client-");
+            assert!(
+                members.iter().all(is_dynamic),
+                "S13: a static member is removed by its session's end only: {members:?}"
+            );
+        }
+        let EventKind::AssignmentReceived { .. } = event.kind else { continue };
+        let Some(group) = served(machine).find(|found| found.group == event.group) else {
+            continue;
+        };
+        let mut owners: BTreeMap<TopicPartition, ByteString> = BTreeMap::new();
+        for member in &group.members {
+            let share = kavka_member::Assignment::decode(&member.assignment);
+            let Ok(share) = share else { continue };
+            let wanted = Subscription::decode(&member.subscription).unwrap_or_default();
+            for partition in share.partitions {
+                assert!(
+                    wanted.topics.contains(&partition.topic),
+                    "S9: {} has {partition} and does not subscribe to it",
+                    member.member_id
+                );
+                let other = owners.insert(partition.clone(), member.member_id.clone());
+                assert_eq!(other, None, "S9: {partition} is assigned twice");
+            }
+        }
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kavka_member::{PartitionMetadata, TopicMetadata, TopicPartition};
-use kavka_protocol::{ByteString, Uuid};
+use kavka_coordinator::group::CommitRequest;
+use kavka_member::{
+    EpochEnd, EpochQuery, ListedOffset, PartitionMetadata, Request, Response, TopicMetadata,
+    TopicPartition,
+};
+use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Topics {
     topics: BTreeMap<ByteString, Topic>,
     made: u8,
@@ -93,6 +97,62 @@ impl Topics {
             (name.clone(), TopicMetadata { id: topic.id, partitions })
         });
         topics.collect()
+    }
+
+    /// What leaders of partitions are asked.
+    ///
+    /// # Panics
+    /// If they are not asked that.
+    pub(crate) fn answer(&self, request: &Request) -> Response {
+        match request {
+            Request::ListOffsets(list) => {
+                let row = |(partition, _, at): &(TopicPartition, i32, i64)| {
+                    let row = match self.log(partition) {
+                        None => ListedOffset {
+                            error: ErrorCode::UnknownTopicOrPartition,
+                            offset: -1,
+                            leader_epoch: -1,
+                        },
+                        Some((_, log)) => ListedOffset {
+                            error: ErrorCode::None,
+                            offset: if *at == -2 { log.start } else { log.end },
+                            leader_epoch: 0,
+                        },
+                    };
+                    (partition.clone(), row)
+                };
+                Response::ListOffsets(list.partitions.iter().map(row).collect())
+            }
+            Request::EndOfEpochs(queries) => {
+                let row = |query: &EpochQuery| {
+                    let end = self.log(&query.partition).map(|(_, log)| log.end);
+                    let error = match end {
+                        Some(_) => ErrorCode::None,
+                        None => ErrorCode::UnknownTopicOrPartition,
+                    };
+                    let end_offset = end.unwrap_or(-1);
+                    let row = EpochEnd { error, leader_epoch: query.leader_epoch, end_offset };
+                    (query.partition.clone(), row)
+                };
+                Response::EndOfEpochs(queries.iter().map(row).collect())
+            }
+            other => panic!("not asked of leaders of partitions: {other:?}"),
+        }
+    }
+
+    /// Of a commit, the broker's handler leaves out what does not exist.
+    pub(crate) fn leave_out_unknown(&self, commit: &mut CommitRequest) {
+        commit.topics.retain(|topic| {
+            let known = self.get(&topic.name);
+            known.is_some_and(|known| topic.topic_id.is_zero() || topic.topic_id == known.id)
+        });
+        for topic in &mut commit.topics {
+            if let Some(known) = self.get(&topic.name) {
+                topic.topic_id = known.id;
+                let len = i32::try_from(known.partitions.len()).unwrap_or(0);
+                topic.partitions.retain(|row| row.partition < len);
+            }
+        }
     }
 
     /// As assignors want it.

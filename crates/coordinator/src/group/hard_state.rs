@@ -16,7 +16,7 @@ use super::{
     },
 };
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct HardState {
     groups: BTreeMap<ByteString, GroupValue>,
     pub(crate) offsets: OffsetTable,

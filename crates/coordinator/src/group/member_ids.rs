@@ -5,7 +5,7 @@ use std::fmt::Write;
 use kavka_protocol::ByteString;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough for ids that need to be unique and not secret.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct MemberIds {
     state: u64,
 }

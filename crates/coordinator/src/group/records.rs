@@ -44,7 +44,7 @@ pub enum Record {
 }
 
 /// A committed offset.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OffsetValue {
     /// The next offset to read.
     pub offset: i64,
@@ -62,7 +62,7 @@ pub struct OffsetValue {
 }
 
 /// A classic group as it is stored: with the members and assignments of its last finished rebalance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupValue {
     /// Empty if nobody ever joined.
     pub protocol_type: ByteString,
@@ -79,7 +79,7 @@ pub struct GroupValue {
 }
 
 /// A member as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupMember {
     /// Its id.
     pub member_id: ByteString,

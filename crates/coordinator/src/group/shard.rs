@@ -27,7 +27,7 @@ use crate::{Monotonic, Now, mutants::mutant};
 ///
 /// Hard state, what records say, is written by [`apply`](Self::apply) only. Everything else is soft: it is there to decide, and
 /// a new shard makes it anew from the hard state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GroupShard {
     config: GroupConfig,
     phase: Phase,
@@ -42,7 +42,7 @@ pub struct GroupShard {
     deletions: VecDeque<TopicDeletion>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct TopicDeletion {
     name: ByteString,
     topic_id: Uuid,
@@ -50,7 +50,7 @@ struct TopicDeletion {
     goes_on_at: Option<ByteString>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     Loading,
     Active,
@@ -167,6 +167,17 @@ impl GroupShard {
     /// Records that were applied and are not for this version, and how many of each.
     pub fn skipped_records(&self) -> &BTreeMap<Skipped, u64> {
         self.hard.skipped()
+    }
+
+    /// Hashes everything but the settings and the hard state, of which [`hard_state`](Self::hard_state) tells. For tests and
+    /// simulations, which compare machines by it.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn hash_soft_state<H: std::hash::Hasher>(&self, state: &mut H) {
+        use std::hash::Hash;
+
+        let Self { config: _, phase, hard: _, groups, timers, ids, expiry_goes_on_at, deletions } =
+            self;
+        (phase, groups, timers, ids, expiry_goes_on_at, deletions).hash(state);
     }
 
     fn on_request(&mut self, now: Now, output: &mut Output, id: RequestId, request: Request) {

@@ -11,7 +11,7 @@ use kavka_protocol::ByteString;
 use crate::Monotonic;
 
 /// What a deadline is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Timer {
     /// Of a group.
     Group(ByteString, GroupTimer),
@@ -22,7 +22,7 @@ pub(crate) enum Timer {
 }
 
 /// What a deadline of a group is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum GroupTimer {
     /// The rebalance waits no longer for joins. There is one if and only if the group is in `PreparingRebalance`.
     Join,
@@ -34,7 +34,7 @@ pub(crate) enum GroupTimer {
     Pending(ByteString),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Timers {
     by_time: BTreeSet<(Monotonic, Timer)>,
     by_name: BTreeMap<Timer, Monotonic>,

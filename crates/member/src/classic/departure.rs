@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Departure {
     cause: Cause,
     leave: bool,

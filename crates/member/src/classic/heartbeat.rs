@@ -11,7 +11,7 @@ use crate::{
     backoff::Attempts, context::Context, mutants::mutant, output::Trouble, positions::Positions,
 };
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Heartbeats {
     under_way: Option<Beat>,
     /// `None` while there are none: not joined, or a JoinGroup takes their place.
@@ -22,7 +22,7 @@ pub(super) struct Heartbeats {
 }
 
 /// Who sent a heartbeat.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Beat {
     request: RequestId,
     generation: i32,

@@ -29,8 +29,8 @@ use kavka_protocol::{ByteString, ErrorCode};
 
 use self::{departure::Departure, preparation::Preparation};
 use crate::{
-    Cause, Coordinator, Event, MemberError, Monotonic, RebalanceProtocol, RequestId, TopicMetadata,
-    TopicPartition, TopicShape, Trace,
+    Cause, Coordinator, DrainId, Event, MemberError, Monotonic, RebalanceProtocol, RequestId,
+    TopicMetadata, TopicPartition, TopicShape, Trace,
     backoff::Attempts,
     context::Context,
     mutants::mutant,
@@ -69,7 +69,7 @@ pub(crate) enum Verdict {
 const PROTOCOL_TYPE: ByteString = ByteString::from_static("consumer");
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Classic {
     state: State,
     member_id: ByteString,
@@ -94,7 +94,7 @@ pub(crate) struct Classic {
     /// Sent with the next JoinGroup.
     reason: Option<ByteString>,
     preparation: Option<Preparation>,
-    last_drain: u64,
+    last_drain: DrainId,
     join: Option<RequestId>,
     sync: Option<RequestId>,
     /// What SyncGroup is to carry, as soon as it can be sent.
@@ -143,7 +143,7 @@ impl Classic {
             rejoin: None,
             reason: None,
             preparation: None,
-            last_drain: 0,
+            last_drain: DrainId::default(),
             join: None,
             sync: None,
             to_sync: None,

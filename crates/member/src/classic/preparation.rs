@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Preparation {
     revoke: BTreeSet<TopicPartition>,
     drain: DrainId,
@@ -24,7 +24,7 @@ pub(super) struct Preparation {
 }
 
 /// What comes after a preparation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Then {
     /// JoinGroup.
     Join,
@@ -76,8 +76,8 @@ impl Classic {
         then: Then,
     ) {
         let known = self.preparation.take().map(|former| former.revoke).unwrap_or_default();
-        self.last_drain += 1;
-        let drain = DrainId(self.last_drain);
+        self.last_drain.0 += 1;
+        let drain = self.last_drain;
         let partitions: Vec<_> = revoke.difference(&known).cloned().collect();
         positions.hold(&revoke);
         ctx.event(Event::Revoking { drain, partitions, deadline: drain_deadline, cause });

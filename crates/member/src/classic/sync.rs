@@ -25,7 +25,7 @@ use crate::{
 pub(super) type Claims = BTreeMap<ByteString, Claim>;
 
 /// What a member says it owns.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Claim {
     owned: BTreeSet<TopicPartition>,
     /// In which generation.

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Whose commit it is, to the coordinator.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     pub(crate) generation: i32,
     pub(crate) member_id: ByteString,
@@ -31,7 +31,7 @@ pub(crate) struct Identity {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Commits {
     queue: VecDeque<Pending>,
     /// When the positions are committed next.
@@ -39,7 +39,7 @@ pub(crate) struct Commits {
     auto_attempts: Attempts,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Pending {
     who: Who,
     retries: bool,
@@ -55,7 +55,7 @@ struct Pending {
     not_in_generation: Option<i32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Who {
     Application(CommitId),
     Interval,

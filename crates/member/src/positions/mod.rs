@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Where to read next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     /// The next offset.
     pub offset: i64,
@@ -33,7 +33,7 @@ pub struct Position {
 }
 
 /// Tells apart what was fetched before and after a seek, a reset, or a change of ownership. Rises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PositionEpoch(pub u64);
 
 /// A partition that can be fetched from.
@@ -48,7 +48,7 @@ pub struct Fetchable {
 }
 
 /// Where to seek to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OffsetTarget {
     /// This position.
     At(Position),
@@ -62,17 +62,17 @@ pub enum OffsetTarget {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Positions {
     partitions: BTreeMap<TopicPartition, Partition>,
-    last_epoch: u64,
+    last_epoch: PositionEpoch,
     last_ownership: u64,
     topics: BTreeMap<ByteString, TopicMetadata>,
     /// The one OffsetFetch under way.
     fetch: Option<RequestId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Partition {
     /// Which time of owning it this is.
     ownership: u64,
@@ -97,7 +97,7 @@ struct Partition {
     topic_id: Uuid,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Status {
     /// The committed offset has to be looked up; without a group there is none.
     Unknown,
@@ -194,8 +194,8 @@ impl Positions {
     }
 
     fn next_epoch(&mut self) -> PositionEpoch {
-        self.last_epoch += 1;
-        PositionEpoch(self.last_epoch)
+        self.last_epoch.0 += 1;
+        self.last_epoch
     }
 
     pub(crate) fn topics(&self) -> &BTreeMap<ByteString, TopicMetadata> {

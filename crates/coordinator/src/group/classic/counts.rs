@@ -1,10 +1,13 @@
 //! How many members have which property.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{Hash, Hasher},
+};
 
 /// A count for each key that was added. Nearly always there is one key: all members of a group are alike. It is kept in place,
 /// since a map's node has room for eleven, and there are many small groups.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Counts<K> {
     /// `None` only if `more` is empty too, or its key went while others stay.
     one: Option<(K, usize)>,
@@ -70,6 +73,12 @@ impl<K: Ord + Clone> Counts<K> {
 impl<K: Ord + Clone> PartialEq for Counts<K> {
     fn eq(&self, other: &Self) -> bool {
         self.all() == other.all()
+    }
+}
+
+impl<K: Ord + Clone + Hash> Hash for Counts<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.all().hash(state);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A member: what its last JoinGroup said, its share, and the requests of it that are parked.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Member {
     pub(crate) instance_id: Option<ByteString>,
     pub(crate) client_id: ByteString,
@@ -36,7 +36,7 @@ pub(crate) struct Member {
 }
 
 /// A member id that was handed out and has not come back.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct PendingMember {
     pub(crate) client_id: ByteString,
     pub(crate) client_host: ByteString,

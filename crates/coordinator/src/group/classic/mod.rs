@@ -43,7 +43,7 @@ use super::{
 use crate::{Now, mutants::mutant};
 
 /// A group that is being served. See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct ClassicGroup {
     id: ByteString,
     state: GroupState,
@@ -74,7 +74,7 @@ pub(crate) struct ClassicGroup {
 }
 
 /// Sums over the members, so that a join of one member does not look at all of them.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 struct Totals {
     /// Members with a parked JoinGroup.
     joining: usize,

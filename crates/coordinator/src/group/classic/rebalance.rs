@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A rebalance that is under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Rebalance {
     started: Monotonic,
     /// From when on the rebalance timeout counts: the start, or the last time that nobody but absent static members was left.
@@ -26,7 +26,7 @@ pub(crate) struct Rebalance {
 }
 
 /// KIP-134: a group that was empty does not rebalance for its first member, to do so again for the second.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct InitialDelay {
     /// The delay that is running.
     delay: Duration,

@@ -107,7 +107,7 @@ pub fn membership(shard: &GroupShard, group: &str, member_id: &str) -> Option<(i
 }
 
 /// What is remembered from step to step.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct History {
     generations: BTreeMap<ByteString, i32>,
     /// Generation, and who has which share, of the groups that were stable.

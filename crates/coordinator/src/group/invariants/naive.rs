@@ -11,7 +11,7 @@ use crate::group::{FetchReply, FetchRequest, OffsetValue, Record};
 type Place = (ByteString, ByteString, i32);
 
 /// The offsets that a log says are committed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct NaiveOffsets {
     /// The offset, and where its record stands in the log.
     committed: BTreeMap<Place, (OffsetValue, i64)>,

@@ -17,7 +17,7 @@ use crate::group::OffsetValue;
 type TopicPartition = (ByteString, i32);
 
 /// The offsets of transactions that have not ended.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PendingOffsets {
     /// Group; topic and partition; producer.
     groups: BTreeMap<ByteString, BTreeMap<TopicPartition, BTreeMap<i64, Pending>>>,

@@ -13,7 +13,7 @@ use kavka_protocol::{ByteString, Uuid};
 use crate::group::OffsetValue;
 
 /// The committed offsets of all groups of a shard.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct OffsetTable {
     groups: BTreeMap<ByteString, GroupOffsets>,
     topics: Interner<ByteString>,
@@ -21,14 +21,14 @@ pub(crate) struct OffsetTable {
 }
 
 /// The committed offsets of a group. Never empty.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct GroupOffsets {
     /// Sorted by topic (number) and block.
     runs: Vec<Run>,
 }
 
 /// Offsets of the partitions `block * 64 .. block * 64 + 64` of a topic. Never empty.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Run {
     topic: u32,
     block: i32,
@@ -37,7 +37,7 @@ struct Run {
 }
 
 /// One committed offset.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     offset: i64,
     commit_timestamp_ms: i64,
@@ -50,7 +50,7 @@ struct Entry {
 }
 
 /// What few offsets have.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Extra {
     metadata: ByteString,
     expire_timestamp_ms: Option<i64>,
@@ -231,7 +231,7 @@ impl Extra {
 }
 
 /// Values and the small numbers that stand for them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Interner<T> {
     numbers: BTreeMap<T, u32>,
     names: Vec<T>,
