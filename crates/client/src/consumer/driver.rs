@@ -6,6 +6,8 @@
 //! **Architecture invariants:** before each input the member is told what was consumed, so that a commit or a revocation never misses
 //! it. Partitions leave the inbox before the application hears that they are gone.
 
+mod counters;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
@@ -22,13 +24,14 @@ use kavka_member::{
     Member, MemberError, Monotonic, Now, OffsetTarget, Output, Request, RequestId, Response,
     Subscription, TopicPartition, Trace,
 };
-use kavka_protocol::{ApiKey, ErrorCode, messages::consumer_protocol_assignment};
+use kavka_protocol::{ErrorCode, messages::consumer_protocol_assignment};
 use regex_lite::Regex;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
+use self::counters::Counters;
 use super::{
     assign,
     commit::{CommitError, CommitOutcome},
@@ -36,14 +39,13 @@ use super::{
     events::{DrainGuard, GuardId, RebalanceEvent, Revoking},
     fetcher::{Fetcher, for_member},
     handle::ConsumerHandle,
-    inbox::{SharedInbox, Slot},
-    metrics::{CommitMetrics, ConsumerMetrics, GroupMetrics, PartitionMetrics},
+    inbox::SharedInbox,
+    metrics::ConsumerMetrics,
     requests::{Answered, Done, Requests, failure},
 };
 use crate::{
     Error, ErrorKind,
     cluster::{Cluster, Metadata, State, Wanted},
-    metrics::Timing,
 };
 
 /// What handles ask of the driver.
@@ -135,12 +137,7 @@ pub(super) struct Driver {
     look_again_at: Option<Instant>,
     /// Topics that the application was told it cannot read.
     refused_topics: BTreeMap<ByteString, ErrorCode>,
-    commit_metrics: CommitMetrics,
-    heartbeats: Timing,
-    rebalances: Timing,
-    lost_partitions: u64,
-    /// Since when a rebalance is under way.
-    rebalancing_since: Option<Instant>,
+    counters: Counters,
 }
 
 /// What the member was assigned last, and in which generation.
@@ -220,11 +217,7 @@ pub(super) fn spawn(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
         last_ping: Instant::now(),
         look_again_at: None,
         refused_topics: BTreeMap::new(),
-        commit_metrics: CommitMetrics::default(),
-        heartbeats: Timing::default(),
-        rebalances: Timing::default(),
-        lost_partitions: 0,
-        rebalancing_since: None,
+        counters: Counters::default(),
     };
     tokio::spawn(driver.run(commands, done, states));
 }
@@ -416,7 +409,7 @@ impl Driver {
         for mut outgoing in output.requests {
             if let Request::Join(join) = &mut outgoing.request {
                 self.put_user_data(join);
-                self.rebalancing_since.get_or_insert_with(Instant::now);
+                self.counters.rebalance_begins();
             }
             self.requests.send(outgoing);
         }
@@ -439,9 +432,7 @@ impl Driver {
                         inbox.add(partition);
                     }
                 }
-                if let Some(since) = self.rebalancing_since.take() {
-                    self.rebalances.note(since.elapsed());
-                }
+                self.counters.rebalance_ends();
                 self.tell_assignor(generation, &owned, user_data.as_ref());
                 self.tell(|| RebalanceEvent::Assigned {
                     added: added.clone(),
@@ -455,7 +446,7 @@ impl Driver {
                     partitions.iter().for_each(|partition| inbox.hold(partition));
                 }
                 if !matches!(cause, Cause::Closing | Cause::Unsubscribed) {
-                    self.rebalancing_since.get_or_insert_with(Instant::now);
+                    self.counters.rebalance_begins();
                 }
                 self.drain = Some(drain);
                 self.drained_since = None;
@@ -467,7 +458,7 @@ impl Driver {
             }
             Event::Lost { partitions, cause } => {
                 self.is_overdue |= cause == Cause::PollOverdue;
-                self.lost_partitions += partitions.len() as u64;
+                self.counters.lost_partitions += partitions.len() as u64;
                 tracing::warn!(%cause, partitions = partitions.len(), "partitions were lost");
                 self.take_away(&partitions);
                 self.tell(|| RebalanceEvent::Lost {
@@ -747,7 +738,10 @@ impl Driver {
     fn on_done(&mut self, done: Done) {
         match done {
             Done::Answer(answered) => {
-                self.count(&answered);
+                if let Err(error) = &answered.result {
+                    self.shared.lock().note_error(error);
+                }
+                self.counters.note_answer(&answered);
                 let Answered { id, result, .. } = *answered;
                 self.on_answer(id, result);
             }
@@ -775,62 +769,6 @@ impl Driver {
             self.fail();
         }
         self.step(Input::Failed(id, failure(&error)));
-    }
-
-    // ---- metrics ----
-
-    fn count(&mut self, answered: &Answered) {
-        if let Err(error) = &answered.result {
-            self.shared.lock().note_error(error);
-        }
-        match (answered.api, &answered.result) {
-            (ApiKey::Heartbeat, Ok(_)) => self.heartbeats.note(answered.took),
-            (ApiKey::OffsetCommit, Ok(response)) => {
-                self.commit_metrics.requests.note(answered.took);
-                let Response::CommitOffsets(rows) = response else { return };
-                let has_failed = rows.values().any(|code| *code != ErrorCode::None);
-                self.commit_metrics.failed += u64::from(has_failed);
-            }
-            (ApiKey::OffsetCommit, Err(_)) => self.commit_metrics.failed += 1,
-            _ => {}
-        }
-    }
-
-    fn metrics(&self) -> ConsumerMetrics {
-        let member = &self.member;
-        let inbox = self.shared.lock();
-        let mut fetch = self.fetcher.metrics();
-        let mut partitions = BTreeMap::new();
-        for partition in member.owned() {
-            let slot = inbox.slot_of(&partition);
-            let buffered_bytes = slot.map_or(0, Slot::queued_bytes);
-            fetch.buffered_bytes += buffered_bytes;
-            let ends = self.fetcher.ends(&partition);
-            let known = |offset: i64| Some(offset).filter(|offset| *offset >= 0);
-            let metrics = PartitionMetrics {
-                position: member.position(&partition).map(|position| position.offset),
-                committed: member.committed(&partition),
-                lag: self.known_lag(&partition),
-                log_start_offset: ends.and_then(|ends| known(ends.log_start_offset)),
-                high_watermark: ends.and_then(|ends| known(ends.high_watermark)),
-                last_stable_offset: ends.and_then(|ends| known(ends.last_stable_offset)),
-                buffered_bytes,
-                is_paused: slot.is_some_and(|slot| slot.is_paused),
-            };
-            partitions.insert(partition, metrics);
-        }
-        let group = self.handle.group_id().map(|_| GroupMetrics {
-            state: member.state(),
-            member_id: member.member_id().clone(),
-            generation: member.generation(),
-            assignor: member.assignor().clone(),
-            is_leader: member.is_leader(),
-            rebalances: self.rebalances,
-            lost_partitions: self.lost_partitions,
-            heartbeats: self.heartbeats,
-        });
-        let last_error = inbox.last_error().cloned();
-        ConsumerMetrics { fetch, commit: self.commit_metrics, group, partitions, last_error }
     }
 
     // ---- calls ----

@@ -255,5 +255,13 @@ async fn what_cannot_be_is_refused_when_the_consumer_is_built() {
     assert!(build(&[("fetch.mim.bytes", "1")]).contains("did you mean fetch.min.bytes?"));
     assert!(build(&[("group.id", "")]).contains("group.id is empty"));
     assert!(build(&[("group.protocol", "consumer")]).contains("KIP-848"));
+    assert!(build(&[("group.protocol", "share")]).contains("group.protocol"));
+    assert!(build(&[("group.remote.assignor", "uniform")]).contains("group.protocol=consumer"));
+    let refused = Consumer::builder().bootstrap_servers(servers).group_id("g");
+    let refused = refused.property("group.protocol", "consumer").build().unwrap_err();
+    assert_eq!(refused.kind(), kavka_client::ErrorKind::Unsupported);
+    assert!(refused.advice().contains("group.protocol=classic"), "{}", refused.advice());
+    let classic = Consumer::builder().bootstrap_servers(servers).group_id("g");
+    assert!(classic.property("group.protocol", "classic").build().is_ok());
     assert!(build(&[("group.id", "g"), ("heartbeat.interval.ms", "45000")]).contains("heartbeat"));
 }
