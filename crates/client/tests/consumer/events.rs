@@ -25,9 +25,10 @@ async fn a_stream_of_events_that_nobody_reads_holds_up_a_close_for_a_second() {
     drop(events);
 }
 
-#[tokio::test]
-async fn a_stream_of_events_that_is_read_or_dropped_holds_up_no_close() {
-    for reads in [true, false] {
+/// Of three, because a busy machine may take its time with one.
+async fn fastest_close(reads: bool) -> Duration {
+    let mut fastest = Duration::MAX;
+    for _ in 0..3 {
         let context = Context::new(2).await;
         let mut consumer = context.builder().build().unwrap();
         let mut events = consumer.events();
@@ -40,7 +41,16 @@ async fn a_stream_of_events_that_is_read_or_dropped_holds_up_no_close() {
         }
         let begun = Instant::now();
         closed(consumer).await.unwrap();
-        assert!(begun.elapsed() < Duration::from_millis(800), "{:?}", begun.elapsed());
+        fastest = fastest.min(begun.elapsed());
+    }
+    fastest
+}
+
+#[tokio::test]
+async fn a_stream_of_events_that_is_read_or_dropped_holds_up_no_close() {
+    for reads in [true, false] {
+        let fastest = fastest_close(reads).await;
+        assert!(fastest < Duration::from_millis(800), "reads: {reads}, {fastest:?}");
     }
 }
 
