@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     config::{self, BrokerConfig},
     dispatch::Dispatcher,
+    environment::{Environment, Machine},
     fetch_session::FetchSessions,
     gate::Gate,
     groups::Groups,
@@ -68,6 +69,8 @@ pub struct StartOptions {
     pub engines: Option<OpenEngines>,
     /// Comes between requests and their handlers. For tests.
     pub interceptor: Option<Arc<dyn Interceptor>>,
+    /// Stands in for the operating system; for simulations. The runtime may have a single thread then.
+    pub environment: Option<Arc<dyn Environment>>,
 }
 
 /// A broker that serves. Dropping it ends it as a crash would, as soon as the runtime gets to it; [`stop`](Self::stop) is the
@@ -128,7 +131,8 @@ impl Broker {
         config: BrokerConfig,
         options: StartOptions,
     ) -> Result<RunningBroker, StartError> {
-        let clock = Clock::new();
+        let machine = Machine(options.environment);
+        let clock = Clock::new(machine.clone());
         let limits = Arc::new(Limits::of(&config.network));
         let budget = Budget::new(limits.budget_bytes);
         // Bound first: what is wrong with an address is known before anything is written.
@@ -139,7 +143,8 @@ impl Broker {
                 address: format!("{}:{}", listener.host, listener.port),
                 source,
             };
-            let bound = Listener::bind(listener, number, Arc::clone(&limits), budget.clone());
+            let (limits, budget) = (Arc::clone(&limits), budget.clone());
+            let bound = Listener::bind(listener, number, limits, budget, &machine);
             let bound = bound.await.map_err(fail)?;
             let address = bound.local_addr().map_err(fail)?;
             advertised.push(advertise(listener, address));
@@ -156,8 +161,8 @@ impl Broker {
         };
         let topics = Topics::new(Arc::clone(&store), Arc::clone(&meta), compaction, configure);
         let broker = Arc::new(Broker {
-            groups: Groups::new(&config, clock),
-            fetch_sessions: FetchSessions::new(config.fetch.session_slots),
+            groups: Groups::new(&config, clock.clone(), machine.clone()),
+            fetch_sessions: FetchSessions::new(config.fetch.session_slots, machine),
             producer_ids: ProducerIds::new(Arc::clone(&meta)),
             advertised,
             stopping: Gate::new(0),

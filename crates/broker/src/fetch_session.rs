@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,6 +12,8 @@ use std::{
 use bytestring::ByteString;
 use kavka_coordinator::Monotonic;
 use kavka_protocol::{ErrorCode, Uuid};
+
+use crate::environment::Machine;
 
 /// A session idle for longer than this makes room for a new one when there is none.
 const EVICT_AFTER: Duration = Duration::from_secs(120);
@@ -94,13 +95,12 @@ struct Remembered {
 #[derive(Debug)]
 pub(crate) struct FetchSessions {
     slots: usize,
-    ids: RandomState,
+    machine: Machine,
     cache: Mutex<Cache>,
 }
 
 #[derive(Debug, Default)]
 struct Cache {
-    made: u64,
     sessions: HashMap<i32, (Monotonic, Arc<Mutex<Session>>)>,
     /// Least recently used first.
     by_use: BTreeMap<(Monotonic, i32), ()>,
@@ -108,8 +108,8 @@ struct Cache {
 
 impl FetchSessions {
     /// At most `slots` sessions at once (`max.incremental.fetch.session.cache.slots`).
-    pub(crate) fn new(slots: usize) -> Self {
-        Self { slots, ids: RandomState::new(), cache: Mutex::default() }
+    pub(crate) fn new(slots: usize, machine: Machine) -> Self {
+        Self { slots, machine, cache: Mutex::default() }
     }
 
     /// What a request asks for, with what its session remembers.
@@ -163,9 +163,8 @@ impl FetchSessions {
             return Plan::sessionless(request.wanted);
         }
         let id = loop {
-            cache.made += 1;
             // Not guessable from another one, and never 0.
-            let id = (self.ids.hash_one(cache.made) & 0x7fff_ffff) as i32;
+            let id = (self.machine.random() & 0x7fff_ffff) as i32;
             if id != 0 && !cache.sessions.contains_key(&id) {
                 break id;
             }

@@ -32,6 +32,7 @@ use self::{
 use crate::{
     clock::Clock,
     config::BrokerConfig,
+    environment::Machine,
     partition::blocking,
     topics::{TopicPartitions, Topics},
 };
@@ -50,7 +51,7 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    pub(crate) fn new(config: &BrokerConfig, clock: Clock) -> Self {
+    pub(crate) fn new(config: &BrokerConfig, clock: Clock, machine: Machine) -> Self {
         let alarm = Arc::new(Alarm::default());
         let settings = ShardSettings {
             config: group_config(config),
@@ -58,6 +59,7 @@ impl Groups {
             commit_timeout: config.offsets.commit_timeout,
             clock,
             alarm: Arc::clone(&alarm),
+            machine,
         };
         Self { shards: OnceLock::new(), settings: Arc::new(settings), alarm }
     }

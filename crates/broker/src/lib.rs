@@ -9,6 +9,7 @@
 //! * `inspect`: what the program around a broker sees of it without a connection.
 //! * `intercept`: what tests put between requests and handlers.
 //! * `groups`: the shell around the group coordinator.
+//! * `environment`: what a broker takes from the machine it runs on, and how a simulation puts something else in its place.
 
 mod api;
 mod authorizer;
@@ -16,6 +17,7 @@ mod broker;
 mod clock;
 pub mod config;
 mod dispatch;
+mod environment;
 mod fetch_session;
 mod gate;
 mod groups;
@@ -34,6 +36,7 @@ mod topics;
 pub use self::{
     broker::{Broker, Engines, OpenEngines, RunningBroker, StartError, StartOptions},
     config::BrokerConfig,
+    environment::{Accept, Accepted, Environment, Transport},
     inspect::{InspectError, Inspector, PartitionOffsets},
     intercept::{InterceptedRequest, Interceptor, Verdict, Wait},
 };

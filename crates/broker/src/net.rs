@@ -6,6 +6,7 @@ pub(crate) mod budget;
 mod connection;
 mod limits;
 mod listener;
+mod socket;
 
 pub(crate) use self::{
     connection::{Answer, CloseReason},

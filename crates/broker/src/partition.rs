@@ -16,6 +16,7 @@ use kavka_log::{
 };
 use kavka_meta::config::topic::TopicConfig;
 use kavka_protocol::ErrorCode;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::{error, warn};
 
 pub(crate) use self::append::{AppendError, Produced};
@@ -195,8 +196,12 @@ impl std::fmt::Debug for Partition {
     }
 }
 
-/// Runs something that may wait for the disk on a thread that may.
+/// Runs something that may wait for the disk on a thread that may; in place where one thread has to do everything, as in a
+/// simulation.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(failed) => match failed.try_into_panic() {

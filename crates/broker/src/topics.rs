@@ -18,6 +18,7 @@ use kavka_meta::{
     config::{BrokerValues, topic::TopicConfig},
 };
 use kavka_protocol::{ErrorCode, Uuid};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::{error, info};
 
 use crate::partition::{Partition, log_error_code};
@@ -205,7 +206,7 @@ impl Topics {
             }
         };
         thread::scope(|scope| {
-            for _ in 1..unopened.len().min(OPENING_THREADS) {
+            for _ in 1..unopened.len().min(opening_threads()) {
                 scope.spawn(work);
             }
             work();
@@ -247,6 +248,12 @@ impl Topics {
             }
         }
     }
+}
+
+/// How many partitions are opened side by side: one, where one thread has to do everything, as in a simulation.
+fn opening_threads() -> usize {
+    let runtime = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if matches!(runtime, Ok(RuntimeFlavor::CurrentThread)) { 1 } else { OPENING_THREADS }
 }
 
 /// A partition to be opened.

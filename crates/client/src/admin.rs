@@ -38,6 +38,7 @@ pub use self::{
 use crate::{
     Error, ErrorKind,
     cluster::Cluster,
+    environment::{Environment, Machine},
     settings::{
         CommonSettings, Outcome, TokenProvider, TokenSource, common_names, unknown_property,
     },
@@ -143,6 +144,12 @@ impl AdminBuilder {
     /// Where tokens for OAUTHBEARER come from.
     pub fn token_provider(mut self, provider: Arc<dyn TokenProvider>) -> Self {
         self.settings.security.sasl.tokens = TokenSource::Provider(provider);
+        self
+    }
+
+    /// What the client takes from the machine it runs on: the operating system unless set.
+    pub fn environment(mut self, environment: Arc<dyn Environment>) -> Self {
+        self.settings.machine = Machine::new(environment);
         self
     }
 

@@ -22,7 +22,7 @@ use kavka_protocol::messages::MetadataResponse;
 use tokio::sync::watch;
 
 pub(crate) use self::{
-    backoff::{Backoff, random_seed},
+    backoff::Backoff,
     metadata::{Metadata, Node},
     pool::Purpose,
 };

@@ -5,6 +5,7 @@
 //! * [`producer`]: [`Producer`] sends records.
 //! * [`consumer`]: [`Consumer`] reads topics, alone or as a member of a group.
 //! * [`admin`]: [`Admin`] looks at a cluster and changes it.
+//! * [`environment`]: what a client takes from the machine it runs on, and how to put something else in its place.
 //! * [`metrics`]: what a consumer or producer has done, and where it stands.
 //! * `cluster`: what is known of the cluster (brokers, topics, leaders), and a connection to each broker for each purpose.
 //! * `connection`: one connection: TLS and authentication, pipelined requests, negotiated versions, deadlines.
@@ -15,6 +16,7 @@ pub mod admin;
 mod cluster;
 mod connection;
 pub mod consumer;
+pub mod environment;
 mod error;
 pub mod metrics;
 pub mod producer;

@@ -28,7 +28,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 pub use kavka_protocol::records::Compression;
 
-use self::core::{Attempt, Core, timestamp_of};
+use self::core::{Attempt, Core};
 pub use self::{
     builder::ProducerBuilder,
     delivery::{Delivery, DeliveryFuture},
@@ -101,7 +101,7 @@ impl Producer {
     pub async fn send(&self, record: ProducerRecord<'_>) -> Result<DeliveryFuture, Error> {
         let core = &self.handle.core;
         let bound = core.check(&record)?;
-        let timestamp_ms = timestamp_of(&record);
+        let timestamp_ms = core.timestamp_of(&record);
         match core.try_append(&record, bound, timestamp_ms, &mut None, false)? {
             Attempt::Taken(delivery) => Ok(delivery),
             // Boxed: it is rare, and would make every future of this function large.
@@ -117,7 +117,7 @@ impl Producer {
     pub fn try_send(&self, record: &ProducerRecord<'_>) -> Result<DeliveryFuture, Error> {
         let core = &self.handle.core;
         let bound = core.check(record)?;
-        let timestamp_ms = timestamp_of(record);
+        let timestamp_ms = core.timestamp_of(record);
         let full = |why: &str| {
             Error::new(
                 ErrorKind::BufferFull,

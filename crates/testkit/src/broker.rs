@@ -17,7 +17,7 @@ use kavka_broker::{
     Broker, Inspector, Interceptor, OpenEngines, RunningBroker, StartError, StartOptions,
 };
 use kavka_log::{LogError, fs::MemoryDisk};
-use kavka_meta::MetaError;
+use kavka_meta::{MetaError, os_random};
 use kavka_protocol::Uuid;
 use tokio::{
     runtime::{self, Runtime},
@@ -365,13 +365,17 @@ impl Drop for TestBroker {
 /// What the broker gets from us.
 fn options(rules: &Arc<Rules>, disk: Option<&MemoryDisk>) -> StartOptions {
     let open = |disk: MemoryDisk| -> OpenEngines {
-        Box::new(move |options| storage::open_engines(&disk, options))
+        Box::new(move |options| {
+            let (engines, _) = storage::open_on_memory(&disk, options, os_random())?;
+            Ok(engines)
+        })
     };
     StartOptions {
         interceptor: Some(Arc::clone(rules) as Arc<dyn Interceptor>),
         // The files may be removed while threads of the broker still end: no reason to take the test's process along.
         on_disk_failure: Some(Arc::new(storage::ignore)),
         engines: disk.cloned().map(open),
+        environment: None,
     }
 }
 

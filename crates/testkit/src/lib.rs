@@ -81,6 +81,8 @@ pub use kavka_broker::PartitionOffsets;
 pub use kavka_coordinator::group::GroupState;
 pub use kavka_protocol::{ApiKey, ErrorCode, Uuid};
 
+#[doc(hidden)]
+pub use self::storage::open_on_memory;
 pub use self::{
     blocking::BlockingTestBroker,
     broker::TestBroker,

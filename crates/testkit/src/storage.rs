@@ -4,10 +4,10 @@ use std::{fmt, io, path::Path, sync::Arc};
 
 use kavka_broker::{Engines, StartError};
 use kavka_log::{
-    LogError, SegmentStore, StoreOptions,
+    LogError, LogStore, SegmentStore, StoreOptions,
     fs::{File, MemoryDisk, OpenMode},
 };
-use kavka_meta::{EmbeddedMeta, StorageBackend, os_random};
+use kavka_meta::{EmbeddedMeta, RandomSource, StorageBackend};
 use tempfile::TempDir;
 
 /// Where a [`TestBroker`](crate::TestBroker) keeps what it is told. All of it is gone when the broker is dropped.
@@ -63,20 +63,26 @@ impl Place {
     }
 }
 
-/// Opens what is on a disk in memory, for one more life.
-pub(crate) fn open_engines(
+/// Opens what is on a disk in memory, for one more life of a broker: with the store of the logs once more, for who runs its syncs.
+///
+/// # Errors
+/// What is there is damaged.
+#[doc(hidden)]
+pub fn open_on_memory(
     disk: &MemoryDisk,
     options: StoreOptions,
-) -> Result<Engines, StartError> {
+    random: RandomSource,
+) -> Result<(Engines, Arc<SegmentStore>), StartError> {
     let fs = disk.mount();
     let io = |source| LogError::Io { action: "open", path: META.into(), source: Arc::new(source) };
     let mode =
         if fs.file_len(Path::new(META)).is_ok() { OpenMode::Write } else { OpenMode::Create };
     let file = fs.open(Path::new(META), mode).map_err(io)?;
     fs.sync_dir(Path::new("/")).map_err(io)?;
-    let meta = EmbeddedMeta::open_on(MetaFile(file), META, os_random())?;
-    let store = SegmentStore::open_on(fs, LOGS, options, Arc::new(ignore))?;
-    Ok(Engines { meta: Arc::new(meta), store: Arc::new(store) })
+    let meta = EmbeddedMeta::open_on(MetaFile(file), META, random)?;
+    let store = Arc::new(SegmentStore::open_on(fs, LOGS, options, Arc::new(ignore))?);
+    let engines = Engines { meta: Arc::new(meta), store: Arc::clone(&store) as Arc<dyn LogStore> };
+    Ok((engines, store))
 }
 
 /// A sync fails when the disk has gone on to a later life, or its power has failed: then so has the broker's.

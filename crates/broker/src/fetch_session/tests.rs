@@ -23,7 +23,7 @@ const START: Monotonic = Monotonic::ORIGIN;
 
 #[test]
 fn an_incremental_answer_names_only_what_changed() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, Machine::default());
     let first = sessions.plan(request(0, 0, vec![wanted(0, 5), wanted(1, 5)]), START).expect("new");
     assert_ne!(first.session_id, 0);
     assert_eq!(first.answer(&[told(5, false), told(5, false)]), [true, true], "full");
@@ -35,7 +35,7 @@ fn an_incremental_answer_names_only_what_changed() {
 
 #[test]
 fn a_partition_with_records_goes_to_the_end_of_the_line() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, Machine::default());
     let all = vec![wanted(0, 0), wanted(1, 0), wanted(2, 0)];
     let first = sessions.plan(request(0, 0, all), START).expect("new");
     first.answer(&[told(1, true), told(1, false), told(1, false)]);
@@ -46,7 +46,7 @@ fn a_partition_with_records_goes_to_the_end_of_the_line() {
 
 #[test]
 fn after_an_error_the_next_good_answer_is_told() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, Machine::default());
     let first = sessions.plan(request(0, 0, vec![wanted(0, 0)]), START).expect("new");
     first.answer(&[told(7, false)]);
     let second = sessions.plan(request(first.session_id, 1, vec![]), START).expect("second");
@@ -58,7 +58,7 @@ fn after_an_error_the_next_good_answer_is_told() {
 
 #[test]
 fn wrong_ids_and_epochs_are_refused() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, Machine::default());
     let plan = sessions.plan(request(0, 0, vec![wanted(0, 0)]), START).expect("new");
     let id = plan.session_id;
     let refusal = |request| sessions.plan(request, START).map(|_| ()).expect_err("refused");
@@ -71,7 +71,7 @@ fn wrong_ids_and_epochs_are_refused() {
 
 #[test]
 fn the_final_epoch_ends_the_session() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, Machine::default());
     let id = sessions.plan(request(0, 0, vec![wanted(0, 0)]), START).expect("new").session_id;
     let last = sessions.plan(request(id, -1, vec![wanted(0, 0)]), START).expect("final");
     assert_eq!((last.session_id, last.wanted.len()), (0, 1));
@@ -80,7 +80,7 @@ fn the_final_epoch_ends_the_session() {
 
 #[test]
 fn a_full_cache_evicts_only_who_is_idle() {
-    let sessions = FetchSessions::new(1);
+    let sessions = FetchSessions::new(1, Machine::default());
     let id = sessions.plan(request(0, 0, vec![wanted(0, 0)]), START).expect("new").session_id;
     let refused = sessions.plan(request(0, 0, vec![wanted(1, 0)]), START).expect("sessionless");
     assert_eq!(refused.session_id, 0, "served all the same, without a session");
@@ -93,7 +93,7 @@ fn a_full_cache_evicts_only_who_is_idle() {
 #[test]
 fn kafka_17182_twice_as_many_clients_as_slots_do_not_take_sessions_from_each_other() {
     const SLOTS: usize = 4;
-    let sessions = FetchSessions::new(SLOTS);
+    let sessions = FetchSessions::new(SLOTS, Machine::default());
     let mut ids = [0; 2 * SLOTS];
     for round in 0..100 {
         let now = START + EVICT_AFTER / 2 * round;
@@ -113,7 +113,7 @@ fn kafka_17182_twice_as_many_clients_as_slots_do_not_take_sessions_from_each_oth
 
 #[test]
 fn a_session_without_partitions_is_closed() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, Machine::default());
     let id = sessions.plan(request(0, 0, vec![wanted(0, 0)]), START).expect("new").session_id;
     let mut forget = request(id, 1, vec![]);
     forget.forgotten = vec![(TopicKey::Name("t".into()), 0)];

@@ -80,10 +80,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::environment::Machine;
 
     #[tokio::test]
     async fn deadlines_fire_in_order_and_a_sooner_one_overtakes() {
-        let (alarm, clock) = (Alarm::default(), Clock::new());
+        let (alarm, clock) = (Alarm::default(), Clock::new(Machine::default()));
         let at = |ms| Some(clock.now().monotonic + Duration::from_millis(ms));
         alarm.set(1, at(60_000));
         alarm.set(2, at(40));

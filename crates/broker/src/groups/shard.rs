@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -22,7 +21,8 @@ use tracing::{debug, error, info, warn};
 use super::{alarm::Alarm, replay::replay};
 use crate::{
     clock::Clock,
-    partition::{AppendError, Partition},
+    environment::Machine,
+    partition::{AppendError, Partition, blocking},
 };
 
 /// How long a request waits for its shard to be loaded before it is told to come again. Loading is mostly much faster.
@@ -37,6 +37,7 @@ pub(super) struct ShardSettings {
     pub(super) commit_timeout: Duration,
     pub(super) clock: Clock,
     pub(super) alarm: Arc<Alarm>,
+    pub(super) machine: Machine,
 }
 
 pub(super) struct Shard {
@@ -304,7 +305,9 @@ impl Shard {
     pub(super) fn load(self: &Arc<Self>) -> u64 {
         let Some(partition) = &self.partition else { return 0 };
         let began = self.settings.clock.now().monotonic;
-        let mut machine = GroupShard::new(self.settings.config.clone(), random_seed());
+        // For member ids. Two brokers, or two lives of one, must not hand out the same ones.
+        let seed = self.settings.machine.random();
+        let mut machine = GroupShard::new(self.settings.config.clone(), seed);
         let buffer_bytes = self.settings.load_buffer_bytes;
         let records = match replay(&**partition.log(), buffer_bytes, &mut machine) {
             Ok(records) => records,
@@ -332,7 +335,7 @@ impl Shard {
     /// Replays the log again, in the background.
     fn reload(self: &Arc<Self>) {
         let shard = Arc::clone(self);
-        tokio::task::spawn_blocking(move || shard.load());
+        tokio::spawn(blocking(move || shard.load()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -369,11 +372,6 @@ fn append(partition: &Partition, records: &[Record], now_ms: i64) -> Result<i64,
         warn!("{}: append failed: {error}", partition.id());
         error.code()
     })
-}
-
-/// A seed for the member ids of one shard. Two brokers, or two lives of one, must not hand out the same ones.
-fn random_seed() -> u64 {
-    RandomState::new().hash_one(std::time::SystemTime::now())
 }
 
 /// Group events, in the words of Kafka's own log.

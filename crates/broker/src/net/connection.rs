@@ -20,8 +20,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, ReadBuf},
-    net::TcpStream,
+    io::{AsyncRead as _, AsyncReadExt, ReadBuf},
     sync::watch,
     time::{Instant, Sleep, sleep_until},
 };
@@ -30,6 +29,7 @@ use tracing::debug;
 use super::{
     Limits,
     budget::{Budget, Charge, MaybeCharge},
+    socket::Socket,
 };
 use crate::dispatch::{Dispatcher, Handling, Peer};
 
@@ -116,7 +116,7 @@ struct Outgoing {
 }
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     peer: Peer,
     dispatcher: Arc<dyn Dispatcher>,
     limits: Arc<Limits>,
@@ -150,7 +150,7 @@ thread_local! {
 
 impl Connection {
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: Socket,
         peer: Peer,
         dispatcher: Arc<dyn Dispatcher>,
         limits: Arc<Limits>,
@@ -285,20 +285,12 @@ impl Connection {
                 *slice = io::IoSlice::new(piece);
                 count += 1;
             }
-            match self.stream.try_write_vectored(&slices[..count]) {
-                Ok(written) => {
-                    progress = true;
-                    self.last_write = Instant::now();
-                    self.consume_output(written);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.stream.poll_write_ready(cx) {
-                        Poll::Ready(ready) => ready?,
-                        Poll::Pending => break,
-                    }
-                }
-                Err(error) => return Err(error),
-            }
+            let Poll::Ready(written) = self.stream.poll_write_vectored(cx, &slices[..count]) else {
+                break;
+            };
+            progress = true;
+            self.last_write = Instant::now();
+            self.consume_output(written?);
         }
         Ok(progress)
     }

@@ -12,22 +12,28 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    net::{TcpListener, TcpSocket, lookup_host},
     sync::watch,
     task::JoinSet,
     time::Instant,
 };
 use tracing::warn;
 
-use super::{Limits, budget::Budget, connection::Connection};
+use super::{
+    Limits,
+    budget::Budget,
+    connection::Connection,
+    socket::{Acceptor, Socket},
+};
 use crate::{
     config,
     dispatch::{Dispatcher, Peer},
+    environment::Machine,
 };
 
 /// A bound listener.
 pub(crate) struct Listener {
-    socket: TcpListener,
+    socket: Acceptor,
     number: usize,
     gate: Arc<Gate>,
     limits: Arc<Limits>,
@@ -64,14 +70,20 @@ impl Listener {
         number: usize,
         limits: Arc<Limits>,
         budget: Budget,
+        machine: &Machine,
     ) -> io::Result<Listener> {
+        let (gate, accepted) = (Arc::default(), AtomicU64::new(0));
+        if let Some(environment) = &machine.0 {
+            let socket = Acceptor::Other(environment.listen(&listener.host, listener.port)?);
+            return Ok(Self { socket, number, gate, limits, budget, accepted });
+        }
         // An empty host is every address, as in Kafka.
         let host = if listener.host.is_empty() { "0.0.0.0" } else { &listener.host };
         let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in lookup_host((host, listener.port)).await? {
             match listen(address, &limits) {
                 Ok(socket) => {
-                    let (gate, accepted) = (Arc::default(), AtomicU64::new(0));
+                    let socket = Acceptor::Tcp(socket);
                     return Ok(Self { socket, number, gate, limits, budget, accepted });
                 }
                 Err(error) => failed = error,
@@ -86,7 +98,7 @@ impl Listener {
 
     /// Accepts until `stopping` turns true, then waits for the connections to end.
     pub(crate) async fn run(
-        self,
+        mut self,
         dispatcher: Arc<dyn Dispatcher>,
         mut stopping: watch::Receiver<bool>,
     ) {
@@ -105,12 +117,15 @@ impl Listener {
                 }
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Ok((stream, peer, local)) => {
                     let Some(place) = self.gate.enter(peer.ip(), &self.limits) else {
                         rate.refused(peer);
                         continue;
                     };
-                    self.spawn(&mut connections, stream, peer, place, &dispatcher, &stopping);
+                    // Of a socket that is connected it is known; should it not be, the listener's is the next best.
+                    let local = local.or_else(|| self.socket.local_addr().ok()).unwrap_or(peer);
+                    let ends = (peer, local);
+                    self.spawn(&mut connections, stream, ends, place, &dispatcher, &stopping);
                     rate.accepted().await;
                 }
                 Err(error) => {
@@ -127,18 +142,15 @@ impl Listener {
     fn spawn(
         &self,
         connections: &mut JoinSet<()>,
-        stream: TcpStream,
-        peer: SocketAddr,
+        stream: Socket,
+        (peer, local): (SocketAddr, SocketAddr),
         place: Place,
         dispatcher: &Arc<dyn Dispatcher>,
         stopping: &watch::Receiver<bool>,
     ) {
-        // Answers are written whole; waiting to fill a segment would only delay them.
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = stream.set_nodelay() {
             warn!(%peer, "cannot set TCP_NODELAY: {error}");
         }
-        // Of a socket that is connected it is known; should it not be, the listener's is the next best.
-        let local = stream.local_addr().or_else(|_| self.socket.local_addr()).unwrap_or(peer);
         let connection = self.accepted.fetch_add(1, Ordering::Relaxed);
         let connection = Connection::new(
             stream,

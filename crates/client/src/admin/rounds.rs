@@ -126,7 +126,8 @@ impl Admin {
         let settings = self.cluster.settings();
         let timeout = self.timeout();
         let deadline = Instant::now() + timeout;
-        let mut backoff = Backoff::new(settings.retry_backoff, settings.retry_backoff_max);
+        let seed = settings.machine.random();
+        let mut backoff = Backoff::new(settings.retry_backoff, settings.retry_backoff_max, seed);
         let mut pending: BTreeMap<K, Option<Error>> =
             items.into_iter().map(|key| (key, None)).collect();
         let mut results = BTreeMap::new();

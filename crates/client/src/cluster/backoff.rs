@@ -1,10 +1,6 @@
 //! Pauses between attempts: they double up to a limit, and are spread by 20 % so that clients do not come back in step (KIP-580).
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// How long to wait next.
 #[derive(Clone, Copy, Debug)]
@@ -12,24 +8,31 @@ pub(crate) struct Backoff {
     first: Duration,
     limit: Duration,
     failures: u32,
+    /// Of a generator of random numbers.
+    state: u64,
 }
 
 impl Backoff {
-    /// Pauses from `first` to `limit`.
-    pub(crate) fn new(first: Duration, limit: Duration) -> Self {
-        Self { first, limit: limit.max(first), failures: 0 }
+    /// Pauses from `first` to `limit`, spread by random numbers that begin with `seed`.
+    pub(crate) fn new(first: Duration, limit: Duration, seed: u64) -> Self {
+        Self { first, limit: limit.max(first), failures: 0, state: seed }
     }
 
-    /// The pause after so many failures in a row.
-    pub(crate) fn after(first: Duration, limit: Duration, failures: u32) -> Duration {
+    /// The pause after so many failures in a row, spread by a random number.
+    pub(crate) fn after(first: Duration, limit: Duration, failures: u32, random: u64) -> Duration {
         let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20));
-        doubled.min(limit.max(first)).mul_f64(0.8 + 0.4 * random_fraction())
+        let fraction = f64::from((random >> 32) as u32) / f64::from(u32::MAX);
+        doubled.min(limit.max(first)).mul_f64(0.8 + 0.4 * fraction)
     }
 
     /// The pause after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        Self::after(self.first, self.limit, self.failures)
+        // SplitMix64.
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self::after(self.first, self.limit, self.failures, mixed ^ (mixed >> 31))
     }
 
     /// It worked: the next pause is the first one again.
@@ -38,29 +41,21 @@ impl Backoff {
     }
 }
 
-/// From the keys of the standard library's hash maps, which differ for each of them.
-pub(crate) fn random_seed() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
-
-/// Between 0 and 1.
-fn random_fraction() -> f64 {
-    let bits = random_seed();
-    f64::from((bits >> 32) as u32) / f64::from(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn pauses_double_with_a_fifth_of_jitter_up_to_the_limit() {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1), 7);
         for expected in [100, 200, 400, 800, 1000, 1000] {
             let pause = backoff.next().as_millis();
             assert!((expected * 8 / 10..=expected * 12 / 10).contains(&pause), "{pause}");
         }
         backoff.reset();
         assert!(backoff.next() <= Duration::from_millis(120));
+        let mut other = Backoff::new(Duration::from_millis(100), Duration::from_secs(1), 8);
+        backoff.reset();
+        assert_ne!(backoff.next(), other.next(), "they do not come back in step");
     }
 }

@@ -148,7 +148,7 @@ impl Pool {
             Arc::new(Slot {
                 current: Mutex::default(),
                 connecting: AsyncMutex::new(Pauses {
-                    backoff: Backoff::new(first, limit),
+                    backoff: Backoff::new(first, limit, self.settings.machine.random()),
                     not_before: None,
                     refused: None,
                 }),

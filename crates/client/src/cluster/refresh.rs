@@ -90,7 +90,11 @@ async fn run(weak: Weak<Shared>, notify: Arc<Notify>) {
                 // Many requests in a row are one every so often.
                 first
             }
-            Err(_) => backoff.get_or_insert(Backoff::new(first, settings.retry_backoff_max)).next(),
+            Err(_) => {
+                let limit = settings.retry_backoff_max;
+                let new = || Backoff::new(first, limit, settings.machine.random());
+                backoff.get_or_insert_with(new).next()
+            }
         };
         not_before = Instant::now() + pause;
         next = Some(match &result {

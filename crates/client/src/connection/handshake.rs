@@ -15,16 +15,13 @@ use kavka_protocol::{
         SaslHandshakeResponse,
     },
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{
     Security, Versions,
     io::read_frame,
     sasl::{Begun, Exchange},
-    transport::Stream,
+    transport::{Socket, Stream},
 };
 use crate::{
     Error, ErrorKind,
@@ -59,7 +56,7 @@ struct Dialogue<'a, S> {
 
 /// Gets a stream ready.
 pub(super) async fn run(
-    stream: TcpStream,
+    stream: Socket,
     address: &Address,
     settings: &CommonSettings,
     security: &Security,

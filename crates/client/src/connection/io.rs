@@ -13,7 +13,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Frame, Reply, Shared, tls, transport::Stream};
+use super::{
+    Frame, Reply, Shared, tls,
+    transport::{Socket, Stream},
+};
 use crate::{
     Error, ErrorKind,
     settings::{Address, CommonSettings},
@@ -64,8 +67,12 @@ pub(super) async fn run(
 ) {
     let waiting = Waiting::default();
     let end = match stream {
-        Stream::Plain(mut stream) => {
+        Stream::Plain(Socket::Tcp(mut stream)) => {
             let (read, write) = stream.split();
+            exchange(read, write, &mut queue, &waiting, &shared, limits).await
+        }
+        Stream::Plain(Socket::Other(stream)) => {
+            let (read, write) = tokio::io::split(stream);
             exchange(read, write, &mut queue, &waiting, &shared, limits).await
         }
         Stream::Tls(stream) => {

@@ -19,9 +19,9 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::transport::Socket;
 use crate::{
     Error, ErrorKind,
     settings::{Address, TlsSettings, how_to_convert},
@@ -75,9 +75,9 @@ impl Tls {
     /// Sets up TLS on a connection.
     pub(super) async fn connect(
         &self,
-        stream: TcpStream,
+        stream: Socket,
         address: &Address,
-    ) -> Result<TlsStream<TcpStream>, Error> {
+    ) -> Result<TlsStream<Socket>, Error> {
         let host: &str = &address.host;
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             config(format_args!("{host} is no host name that a certificate can be for"))

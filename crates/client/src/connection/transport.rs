@@ -1,32 +1,122 @@
 //! The bytes under a connection: a socket, with or without TLS.
 
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use bytestring::ByteString;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, lookup_host},
+};
 use tokio_rustls::client::TlsStream;
 
 use crate::{
     Error, ErrorKind,
+    environment::Transport,
     settings::{Address, CommonSettings},
 };
 
 /// What frames are written to and read from.
 #[derive(Debug)]
 pub(super) enum Stream {
-    /// Bare TCP.
-    Plain(TcpStream),
-    /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// As they are.
+    Plain(Socket),
+    /// In TLS.
+    Tls(Box<TlsStream<Socket>>),
+}
+
+/// Bytes to and from a broker.
+pub(super) enum Socket {
+    /// As the operating system carries them.
+    Tcp(TcpStream),
+    /// As the client's environment does.
+    Other(Box<dyn Transport>),
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Socket::Tcp(stream) => stream.fmt(f),
+            Socket::Other(_) => f.write_str("Other"),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Other(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Other(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Other(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Other(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Socket::Tcp(stream) => stream.is_write_vectored(),
+            Socket::Other(stream) => stream.is_write_vectored(),
+        }
+    }
 }
 
 /// Connects to the first address of the host that answers.
-pub(super) async fn connect(
-    address: &Address,
-    settings: &CommonSettings,
-) -> Result<TcpStream, Error> {
+pub(super) async fn connect(address: &Address, settings: &CommonSettings) -> Result<Socket, Error> {
     let failed = |why: &dyn std::fmt::Display| {
         Error::new(ErrorKind::Connect, format!("cannot connect to {address}: {why}"))
     };
     let host = ByteString::as_ref(&address.host) as &str;
+    if let Some(environment) = settings.machine.connector() {
+        let connecting = environment.connect(host, address.port);
+        return match tokio::time::timeout(settings.connection_setup_timeout, connecting).await {
+            Ok(Ok(stream)) => Ok(Socket::Other(stream)),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(failed(&"nobody answered in time")),
+        };
+    }
     let found =
         tokio::time::timeout(settings.connection_setup_timeout, lookup_host((host, address.port)));
     let candidates: Vec<_> = match found.await {
@@ -41,7 +131,9 @@ pub(super) async fn connect(
         let attempt =
             tokio::time::timeout(settings.connection_setup_timeout, TcpStream::connect(candidate));
         match attempt.await {
-            Ok(Ok(stream)) => return prepare(stream, settings).map_err(|error| failed(&error)),
+            Ok(Ok(stream)) => {
+                return prepare(stream, settings).map(Socket::Tcp).map_err(|error| failed(&error));
+            }
             Ok(Err(error)) => last = failed(&error),
             Err(_) => last = failed(&format_args!("{candidate} did not answer in time")),
         }

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     Error, ErrorKind,
     cluster::Cluster,
+    environment::{Environment, Machine},
     settings::{Outcome, TokenProvider, TokenSource},
 };
 
@@ -161,6 +162,12 @@ impl ConsumerBuilder {
         self
     }
 
+    /// What the consumer takes from the machine it runs on: the operating system unless set.
+    pub fn environment(mut self, environment: Arc<dyn Environment>) -> Self {
+        self.settings.common.machine = Machine::new(environment);
+        self
+    }
+
     /// A property by Kafka's name. A wrong one makes [`ConsumerBuilder::build`] fail; one that means nothing here is logged.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         let error = match self.settings.set(name, value) {
@@ -212,7 +219,7 @@ impl ConsumerBuilder {
         });
         let assignors = settings.assignors();
         let config = settings.member_config(&assignors);
-        let seed = crate::cluster::random_seed();
+        let seed = settings.common.machine.random();
         let member = Member::new(config, seed)
             .map_err(|error| Error::new(ErrorKind::Config, error.to_string()))?;
         let max_decompressed_bytes = settings.common.receive_message_max_bytes;

@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytestring::ByteString;
@@ -273,7 +273,8 @@ impl Driver {
     // ---- time ----
 
     fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = self.cluster.settings().machine.now();
+        let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         Now {
             monotonic: Monotonic::since_origin(self.origin.elapsed()),
             wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),

@@ -261,7 +261,11 @@ impl Fetcher {
         let settings = self.cluster.settings();
         let state = self.brokers.entry(broker).or_insert_with(|| BrokerState {
             session: Some(Session::default()),
-            backoff: Backoff::new(settings.reconnect_backoff, settings.reconnect_backoff_max),
+            backoff: Backoff::new(
+                settings.reconnect_backoff,
+                settings.reconnect_backoff_max,
+                settings.machine.random(),
+            ),
             not_before: None,
             last_bytes: 0,
             last_end: now,

@@ -363,8 +363,10 @@ where
             let (handler, record, retry) =
                 (Arc::clone(&self.handler), job.record.clone(), self.retry);
             let stopper = self.stopper.clone();
+            let seed = self.consumer.cluster().settings().machine.random();
             let task = self.tasks.spawn(async move {
-                Finished::Handled(attempt(handler.as_ref(), &record, retry, &stopper).await)
+                let handled = attempt(handler.as_ref(), &record, retry, seed, &stopper);
+                Finished::Handled(handled.await)
             });
             self.running.insert(task.id(), job);
         }
@@ -521,13 +523,19 @@ where
 }
 
 /// Calls the handler until it succeeds, was called as often as it may be, or the processor is stopped.
-async fn attempt<H, F, E>(handler: &H, record: &Record, retry: Retry, stopper: &Stopper) -> Outcome
+async fn attempt<H, F, E>(
+    handler: &H,
+    record: &Record,
+    retry: Retry,
+    seed: u64,
+    stopper: &Stopper,
+) -> Outcome
 where
     H: Fn(Record) -> F,
     F: Future<Output = Result<(), E>>,
     E: Display,
 {
-    let mut backoff = Backoff::new(retry.first, retry.max);
+    let mut backoff = Backoff::new(retry.first, retry.max, seed);
     let mut retries = 0;
     loop {
         let result = handler(record.clone()).await.map_err(|error| error.to_string());

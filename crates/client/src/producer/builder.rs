@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Error,
     cluster::Cluster,
+    environment::{Environment, Machine},
     settings::{Outcome, TokenProvider, TokenSource, common_names, unknown_property},
 };
 
@@ -123,6 +124,12 @@ impl ProducerBuilder {
     /// Where tokens for OAUTHBEARER come from.
     pub fn token_provider(mut self, provider: Arc<dyn TokenProvider>) -> Self {
         self.draft.common.security.sasl.tokens = TokenSource::Provider(provider);
+        self
+    }
+
+    /// What the producer takes from the machine it runs on: the operating system unless set.
+    pub fn environment(mut self, environment: Arc<dyn Environment>) -> Self {
+        self.draft.common.machine = Machine::new(environment);
         self
     }
 

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytestring::ByteString;
@@ -242,6 +242,15 @@ impl Core {
         Ok(bound)
     }
 
+    /// The record's timestamp, or now.
+    pub(super) fn timestamp_of(&self, record: &ProducerRecord<'_>) -> i64 {
+        record.timestamp_ms.unwrap_or_else(|| {
+            let now = self.cluster.settings().machine.now();
+            let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+        })
+    }
+
     /// Appends a record if that needs no waiting. `may_pass`: also before those who wait in line.
     pub(super) fn try_append(
         self: &Arc<Self>,
@@ -441,8 +450,8 @@ impl Core {
         let _turn = turn.map_err(|_| late("behind other records of the topic"))?;
         let mut memory = None;
         loop {
-            let attempt =
-                self.try_append(record, bound, timestamp_of(record), &mut memory, true)?;
+            let timestamp_ms = self.timestamp_of(record);
+            let attempt = self.try_append(record, bound, timestamp_ms, &mut memory, true)?;
             match attempt {
                 Attempt::Taken(delivery) => return Ok(delivery),
                 // Nobody is before the one whose turn it is.
@@ -566,7 +575,7 @@ impl Core {
         let entry = topics.entry(topic.into()).or_insert_with(|| {
             Arc::new(Topic {
                 gate: Arc::default(),
-                sticky: Arc::new(Sticky::new()),
+                sticky: Arc::new(Sticky::new(self.cluster.settings().machine.random())),
                 partitions: Vec::new(),
                 count: 0,
                 is_idle: false,
@@ -724,7 +733,8 @@ impl Core {
             ..Default::default()
         };
         let common = self.cluster.settings();
-        let mut backoff = Backoff::new(common.retry_backoff, common.retry_backoff_max);
+        let seed = common.machine.random();
+        let mut backoff = Backoff::new(common.retry_backoff, common.retry_backoff_max, seed);
         // What waits for it is given up by its own deadline.
         let identity = loop {
             match self.identity_from_broker(&request, common.request_timeout).await {
@@ -818,14 +828,6 @@ impl Core {
             self.schedule(&partition, &mut state, now);
         }
     }
-}
-
-/// The record's timestamp, or now.
-pub(super) fn timestamp_of(record: &ProducerRecord<'_>) -> i64 {
-    record.timestamp_ms.unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-    })
 }
 
 #[cfg(test)]

@@ -4,9 +4,8 @@
 //! `batch.size` bytes went there, then to another one, chosen so that partitions whose batches pile up get fewer (KIP-480, KIP-794).
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::HashMap,
     fmt,
-    hash::{BuildHasher, Hasher},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -116,11 +115,12 @@ pub(super) struct Sticky {
 impl Sticky {
     const NONE: u32 = u32::MAX;
 
-    pub(super) fn new() -> Self {
+    /// `seed` begins the random numbers by which partitions are chosen.
+    pub(super) fn new(seed: u64) -> Self {
         Self {
             current: AtomicU32::new(Self::NONE),
             bytes: AtomicUsize::new(0),
-            random: Random::new(),
+            random: Random::seeded(seed),
         }
     }
 
@@ -222,13 +222,7 @@ pub(super) fn choose(
 pub(super) struct Random(AtomicU64);
 
 impl Random {
-    pub(super) fn new() -> Self {
-        // The keys of the standard library's hash maps differ for each of them.
-        Self(AtomicU64::new(RandomState::new().build_hasher().finish()))
-    }
-
-    /// The same numbers each time.
-    #[cfg(test)]
+    /// The same numbers for the same seed.
     pub(super) fn seeded(seed: u64) -> Self {
         Self(AtomicU64::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)))
     }
@@ -266,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_partition_where_much_waits_is_chosen_less() {
-        let random = Random::new();
+        let random = Random::seeded(1);
         let queued = [0, 3, 1];
         let candidates = queued
             .iter()
@@ -291,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_sticky_partition_changes_between_batches_or_at_twice_the_bytes() {
-        let sticky = Sticky::new();
+        let sticky = Sticky::new(1);
         assert_eq!(sticky.current(|_| 4), 4);
         assert_eq!(sticky.current(|_| 5), 4);
         sticky.count(90, 100, true, |_| 1);

@@ -105,7 +105,8 @@ pub(super) async fn run(core: Arc<Core>, node: Arc<Node>) {
 impl Sender {
     fn backoff(&self) -> Backoff {
         let common = self.core.cluster.settings();
-        Backoff::new(common.retry_backoff, common.retry_backoff_max)
+        let seed = common.machine.random();
+        Backoff::new(common.retry_backoff, common.retry_backoff_max, seed)
     }
 
     /// Lists the partitions whose time has come.
@@ -396,7 +397,8 @@ impl Sender {
     /// The pause after so many attempts.
     fn pause(&self, attempts: u32) -> Duration {
         let common = self.core.cluster.settings();
-        Backoff::after(common.retry_backoff, common.retry_backoff_max, attempts)
+        let random = common.machine.random();
+        Backoff::after(common.retry_backoff, common.retry_backoff_max, attempts, random)
     }
 
     /// Gives up what waits for this broker if it is of no use to try again.

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use bytestring::ByteString;
 
 use super::{Outcome, SecuritySettings, bool_value, duration_ms, integer, one_of};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, environment::Machine};
 
 /// Where brokers are, how to reach them, how long to wait and how often to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct CommonSettings {
     pub receive_buffer_bytes: Option<usize>,
     /// `receive.message.max.bytes` (librdkafka's name), 100,000,000: a larger answer closes the connection.
     pub receive_message_max_bytes: usize,
+    /// What the client takes from the machine it runs on.
+    pub machine: Machine,
 }
 
 /// A host and a port.
@@ -130,6 +132,7 @@ impl Default for CommonSettings {
             send_buffer_bytes: Some(131_072),
             receive_buffer_bytes: Some(65_536),
             receive_message_max_bytes: 100_000_000,
+            machine: Machine::default(),
         }
     }
 }

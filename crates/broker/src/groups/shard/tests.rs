@@ -34,8 +34,9 @@ impl Fixture {
             config: GroupConfig::default(),
             load_buffer_bytes: 1 << 20,
             commit_timeout,
-            clock: Clock::new(),
+            clock: Clock::new(Machine::default()),
             alarm: Arc::default(),
+            machine: Machine::default(),
         };
         let shard = Shard::new(0, Some(Arc::new(partition.unwrap())), Arc::new(settings));
         Self { store, shard: Arc::new(shard), _dir: dir }

@@ -1,0 +1,463 @@
+//! A world: one broker, its clients, the network between them, and what has to hold.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use kavka_checker::{
+    FaultPhase, GroupSettings, History, Isolation, Limits, Op, Settings, TopicPartition as Place,
+    check,
+};
+use kavka_client::{Consumer, TopicPartition, consumer::SeekTo};
+use tokio::{
+    runtime::{self, Handle},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    history::Notebook,
+    machine::Machine,
+    member, nemesis,
+    network::{BROKER, Host, Network, PORT, address},
+    operator,
+    plan::{Case, FAULTY, Plan},
+    producer,
+    random::Random,
+    server::Server,
+    trace::Trace,
+    wire::Observer,
+};
+
+/// The topic that is written and read.
+pub(crate) const TOPIC: &str = "t";
+/// The group of its readers.
+pub(crate) const GROUP: &str = "readers";
+/// A group without members, whose offsets an operator sets.
+pub(crate) const IDLE_GROUP: &str = "idle";
+
+/// Where a world stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Things go wrong.
+    Faulty,
+    /// They do not any more, and everything has to come to rest.
+    Healed,
+    /// It has; everyone goes home.
+    Over,
+}
+
+/// A record that was acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) producer: String,
+    pub(crate) at: TopicPartition,
+    pub(crate) value: i64,
+    pub(crate) offset: Option<i64>,
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) network: Network,
+    pub(crate) server: Server,
+    pub(crate) notebook: Arc<Notebook>,
+    pub(crate) observer: Arc<Observer>,
+    pub(crate) trace: Arc<Trace>,
+    pub(crate) phases: watch::Sender<Phase>,
+    began: Instant,
+    last_host: AtomicU64,
+    last_value: AtomicI64,
+    cancelled: AtomicU64,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Default)]
+struct Facts {
+    sent: Vec<Sent>,
+    handled: BTreeSet<(i32, i64)>,
+}
+
+/// What a world came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Of everything that happened.
+    pub trace: u64,
+    /// How many events that were.
+    pub events: u64,
+    /// Simulated time.
+    pub took: Duration,
+    /// Faults that landed, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Records that were acknowledged.
+    pub records: usize,
+    /// Futures that were dropped before they were ready.
+    pub cancelled: u64,
+    /// What clients saw.
+    pub history: History,
+}
+
+thread_local! {
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Panics are failures of the world that runs on their thread: they are kept, not printed.
+pub fn keep_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let message = match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
+            (Some(text), _) => text.clone(),
+            (None, Some(text)) => (*text).to_owned(),
+            (None, None) => "a panic without words".to_owned(),
+        };
+        let place = info.location().map(|at| format!(" [{}:{}]", at.file(), at.line()));
+        let text = format!("{message}{}", place.unwrap_or_default());
+        PANICS.with(|panics| panics.borrow_mut().push(text));
+    }));
+}
+
+fn first_panic() -> Option<String> {
+    PANICS.with(|panics| panics.borrow().first().cloned())
+}
+
+/// Runs a world on this thread. [`keep_panics`] has to be called before, once.
+///
+/// # Errors
+/// What did not hold.
+pub fn run(case: &Case, tells: bool) -> Result<Outcome, String> {
+    PANICS.with(|panics| panics.borrow_mut().clear());
+    let lived = catch_unwind(AssertUnwindSafe(|| live(case, tells)));
+    match (first_panic(), lived) {
+        (Some(panic), _) => Err(panic),
+        (None, Ok(result)) => result,
+        (None, Err(_)) => Err("a panic without words".to_owned()),
+    }
+}
+
+fn live(case: &Case, tells: bool) -> Result<Outcome, String> {
+    let mut runtime = runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true);
+    // tokio chooses at random whom of several it wakes or asks first.
+    #[cfg(tokio_unstable)]
+    runtime.rng_seed(runtime::RngSeed::from_bytes(&case.seed.to_be_bytes()));
+    let runtime = runtime.build().map_err(|error| format!("no runtime: {error}"))?;
+    let outcome = runtime.block_on(async {
+        let world = Arc::new(World::new(Plan::of(case), tells));
+        let mut result = Arc::clone(&world).run().await;
+        if result.is_ok() {
+            result = world.ends_without_leaks().await;
+        }
+        let (trace, events) = world.trace.finish();
+        let history = world.notebook.history();
+        result.map(|()| Outcome {
+            trace,
+            events,
+            took: world.began.elapsed(),
+            faults: world.network.landed(),
+            records: world.facts().sent.len(),
+            cancelled: world.cancelled.load(Ordering::Relaxed),
+            history,
+        })
+    })?;
+    judge(&outcome.history)?;
+    Ok(outcome)
+}
+
+/// What the checker says.
+fn judge(history: &History) -> Result<(), String> {
+    // How much may fail is not asked: that depends on the faults.
+    let limits = Limits { min_ok_percent: 0, min_faults: 0, ..Limits::default() };
+    let report = check(history, &limits).map_err(|error| format!("no history: {error}"))?;
+    let bad: Vec<String> = report.bad().take(3).map(|anomaly| format!("{anomaly:?}")).collect();
+    if bad.is_empty() { Ok(()) } else { Err(format!("the checker: {}", bad.join("\n"))) }
+}
+
+/// What is in a value that was sent.
+pub(crate) fn value_of(value: Option<&bytes::Bytes>) -> i64 {
+    let text = value.and_then(|value| value.split(|byte| *byte == b':').next());
+    let number = text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    match number {
+        Some(number) => number,
+        None => panic!("a value that nobody sent: {value:?}"),
+    }
+}
+
+impl World {
+    fn new(plan: Plan, tells: bool) -> Self {
+        let plan = Arc::new(plan);
+        let trace = Arc::new(Trace::new(tells));
+        trace.tell(|| format!("{plan:?}"));
+        let notebook = Arc::new(Notebook::new(Arc::clone(&trace)));
+        let observer = Arc::new(Observer::new(Arc::clone(&notebook)));
+        let random = Random::of(plan.seed, "network");
+        let network = Network::new(random, plan.wires, Arc::clone(&trace), Arc::clone(&observer));
+        let began = Instant::now();
+        Self {
+            server: Server::new(Arc::clone(&plan), network.clone(), began),
+            plan,
+            network,
+            notebook,
+            observer,
+            trace,
+            phases: watch::Sender::new(Phase::Faulty),
+            began,
+            last_host: AtomicU64::new(u64::from(BROKER)),
+            last_value: AtomicI64::new(0),
+            cancelled: AtomicU64::new(0),
+            facts: Mutex::default(),
+        }
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phases.borrow()
+    }
+
+    /// A time that does not come.
+    pub(crate) fn far(&self) -> Instant {
+        self.began + Duration::from_secs(100_000)
+    }
+
+    /// A machine for one more client.
+    pub(crate) fn new_host(&self) -> Host {
+        let number = self.last_host.fetch_add(1, Ordering::Relaxed) + 1;
+        Host::try_from(number).unwrap_or_else(|_| panic!("{number} clients are too many"))
+    }
+
+    pub(crate) fn newest_host(&self) -> Host {
+        Host::try_from(self.last_host.load(Ordering::Relaxed)).unwrap_or(Host::MAX)
+    }
+
+    pub(crate) fn machine(&self, host: Host) -> Arc<Machine> {
+        let random = Random::of(self.plan.seed, &format!("host {host}"));
+        Arc::new(Machine::new(self.network.clone(), host, random, self.began))
+    }
+
+    /// Settings of every client.
+    pub(crate) fn common_properties(&self) -> Vec<(String, String)> {
+        let properties = [
+            ("bootstrap.servers", address(BROKER, PORT).to_string()),
+            ("request.timeout.ms", "5000".to_owned()),
+            ("default.api.timeout.ms", "15000".to_owned()),
+            ("socket.connection.setup.timeout.ms", "3000".to_owned()),
+            ("metadata.max.age.ms", "20000".to_owned()),
+        ];
+        properties.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    }
+
+    pub(crate) fn next_value(&self) -> i64 {
+        self.last_value.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A record was acknowledged.
+    pub(crate) fn sent(&self, sent: Sent) {
+        self.facts().sent.push(sent);
+    }
+
+    /// The group is done with a record.
+    pub(crate) fn handled(&self, at: &TopicPartition, value: i64) {
+        self.facts().handled.insert((at.partition, value));
+    }
+
+    /// A future was dropped before it was ready.
+    pub(crate) fn cancelled(&self) {
+        self.cancelled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) async fn start_broker(&self) {
+        self.trace.tell(|| "the broker starts".to_owned());
+        if let Err(error) = self.server.start().await {
+            panic!("the broker does not start: {error}");
+        }
+    }
+
+    // ---- its course ----
+
+    async fn run(self: Arc<Self>) -> Result<(), String> {
+        self.start_broker().await;
+        self.begin_history().await?;
+        let mut actors = JoinSet::new();
+        for slot in 0..self.plan.members {
+            actors.spawn(member::run(Arc::clone(&self), slot));
+        }
+        let mut producers = JoinSet::new();
+        for slot in 0..self.plan.producers {
+            producers.spawn(producer::run(Arc::clone(&self), slot));
+        }
+        actors.spawn(operator::run(Arc::clone(&self)));
+        nemesis::run(&self, self.began + FAULTY).await;
+        sound()?;
+
+        self.network.heal();
+        self.trace.tell(|| "everything is mended".to_owned());
+        self.notebook.note("world", Op::Fault { kind: "world".into(), phase: FaultPhase::End });
+        self.phases.send_replace(Phase::Healed);
+        let all_sent = async { while producers.join_next().await.is_some() {} };
+        if timeout(Duration::from_secs(60), all_sent).await.is_err() {
+            return Err("a producer has not come to an end a minute after all was mended".into());
+        }
+        sound()?;
+        self.comes_to_rest().await?;
+
+        self.phases.send_replace(Phase::Over);
+        let all_gone = async { while actors.join_next().await.is_some() {} };
+        if timeout(Duration::from_secs(60), all_gone).await.is_err() {
+            return Err("a client cannot be closed although nothing is wrong".into());
+        }
+        sound()?;
+        self.read_everything().await?;
+        self.compare()
+    }
+
+    async fn begin_history(&self) -> Result<(), String> {
+        let Some(inspector) = self.server.inspector() else { return Err("no broker".into()) };
+        let topic = (TOPIC.to_owned(), self.plan.partitions, BTreeMap::new());
+        let made = inspector.create_topics(vec![topic]).await;
+        let ids = made.map_err(|error| format!("the topic cannot be made: {error}"))?;
+        for id in ids {
+            self.observer.learn_topic(id, TOPIC);
+        }
+        let settings = Settings { idempotent: true, isolation: Isolation::ReadUncommitted };
+        self.notebook.note("world", Op::Settings(settings));
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        for group in [GROUP, IDLE_GROUP] {
+            let settings = GroupSettings {
+                session_timeout_ms: millis(self.plan.session),
+                rebalance_timeout_ms: millis(self.plan.max_poll),
+                ..GroupSettings::default()
+            };
+            self.notebook.note("world", Op::Group { group: group.to_owned(), settings });
+        }
+        let partitions = u32::try_from(self.plan.partitions).unwrap_or(0);
+        self.notebook.note("world", Op::Topic { topic: TOPIC.to_owned(), partitions });
+        self.notebook.note("world", Op::Fault { kind: "world".into(), phase: FaultPhase::Begin });
+        Ok(())
+    }
+
+    /// Within a bounded time, all that was written is read and committed.
+    async fn comes_to_rest(&self) -> Result<(), String> {
+        let most = self.plan.session + self.plan.max_poll * 2 + Duration::from_secs(30);
+        let deadline = Instant::now() + most;
+        loop {
+            sound()?;
+            let missing = self.missing().await?;
+            if missing.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("not all was read {most:?} after all was mended: {missing}"));
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    async fn missing(&self) -> Result<String, String> {
+        let Some(inspector) = self.server.inspector() else { return Err("no broker".into()) };
+        let ends = inspector.partitions(TOPIC).map_err(|error| error.to_string())?;
+        let committed = match inspector.committed_offsets(GROUP).await {
+            Ok(committed) => committed,
+            Err(error) => return Ok(format!("no offsets: {error}")),
+        };
+        let mut missing = Vec::new();
+        for (index, ends) in (0..).zip(&ends) {
+            let committed = committed.get(&(TOPIC.to_owned(), index)).copied().unwrap_or(0);
+            if committed != ends.high_watermark {
+                missing.push(format!("{TOPIC}-{index}: {committed} of {}", ends.high_watermark));
+            }
+        }
+        Ok(missing.join(", "))
+    }
+
+    /// One more consumer reads all partitions from their beginning to their end.
+    async fn read_everything(&self) -> Result<(), String> {
+        let Some(inspector) = self.server.inspector() else { return Err("no broker".into()) };
+        let ends = inspector.partitions(TOPIC).map_err(|error| error.to_string())?;
+        let host = self.new_host();
+        let consumer = Consumer::builder()
+            .properties(self.common_properties())
+            .client_id("last")
+            .environment(self.machine(host))
+            .build();
+        let mut consumer = consumer.map_err(|error| error.to_string())?;
+        let mut to_come: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+        for (index, ends) in (0..).zip(&ends) {
+            if ends.high_watermark > 0 {
+                to_come.insert(TopicPartition::new(TOPIC, index), ends.high_watermark);
+            }
+        }
+        let places: BTreeSet<Place> = to_come.keys().map(crate::history::place).collect();
+        self.notebook.note("last", Op::Assign { partitions: places });
+        consumer.assign(to_come.keys().cloned()).await.map_err(|error| error.to_string())?;
+        for partition in to_come.keys() {
+            consumer.seek(partition, SeekTo::Beginning).await.map_err(|error| error.to_string())?;
+        }
+        let mut records = Vec::new();
+        while !to_come.is_empty() {
+            let next = timeout(Duration::from_secs(30), consumer.next()).await;
+            let Ok(Some(Ok(record))) = next else {
+                return Err(format!("the last reader got {next:?} in place of {to_come:?}"));
+            };
+            let at = record.topic_partition();
+            records.push((at.clone(), record.offset(), value_of(record.value())));
+            if to_come.get(&at).is_some_and(|end| record.offset() + 1 >= *end) {
+                to_come.remove(&at);
+            }
+        }
+        self.notebook.polled("last", u64::from(host), &records, true);
+        consumer.close().await.map_err(|error| format!("the last reader: {error}"))
+    }
+
+    /// What the checker does not ask: each acknowledged record was worked on, and the records of a producer are in its order.
+    fn compare(&self) -> Result<(), String> {
+        let facts = self.facts();
+        let mut last: BTreeMap<(&str, i32), (i64, i64)> = BTreeMap::new();
+        let mut sent: Vec<&Sent> = facts.sent.iter().collect();
+        sent.sort_by_key(|sent| sent.value);
+        for Sent { producer, at, value, offset } in sent {
+            if !facts.handled.contains(&(at.partition, *value)) {
+                return Err(format!("{at} {offset:?}: {value} was never worked on"));
+            }
+            let Some(offset) = offset else { continue };
+            let before = last.insert((producer, at.partition), (*value, *offset));
+            if let Some((earlier, place)) = before.filter(|(_, place)| place >= offset) {
+                return Err(format!(
+                    "{producer} sent {earlier} before {value}; in {at} they are at {place} and {offset}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// When all clients are gone, nothing of theirs is left, and the broker stops with all it has.
+    async fn ends_without_leaks(&self) -> Result<(), String> {
+        // Connections whose client is silently gone go when they were idle for long enough.
+        sleep(Duration::from_secs(60)).await;
+        let (ends, memory) = (self.network.ends(), self.server.memory_in_use());
+        if ends > 0 || memory > 0 {
+            return Err(format!("{ends} ends of connections and {memory} bytes are left"));
+        }
+        self.server.stop().await;
+        sleep(Duration::from_secs(1)).await;
+        let tasks = Handle::current().metrics().num_alive_tasks();
+        if tasks > 0 {
+            return Err(format!("{tasks} tasks are left"));
+        }
+        sound()
+    }
+}
+
+/// Whether nobody has panicked.
+fn sound() -> Result<(), String> {
+    first_panic().map_or(Ok(()), Err)
+}
