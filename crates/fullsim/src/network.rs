@@ -77,8 +77,9 @@ struct Link {
     dropped: [bool; 2],
     is_reset: bool,
     latency: Duration,
-    /// The most that is written or read at a time.
+    /// The most that is written or read at a time, as long as `dribbles` bytes have not passed.
     piece: usize,
+    dribbles: usize,
 }
 
 /// One direction of a connection.
@@ -105,6 +106,9 @@ struct Segment {
     due: Instant,
     bytes: VecDeque<u8>,
 }
+
+/// So many bytes of a connection come in the smallest pieces, if any do: more would show nothing more.
+const DRIBBLED: usize = 6_000;
 
 /// What a fault picks connections by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,7 +373,7 @@ impl Inner {
                 self.land(kind);
             }
         }
-        let link = Link { host, ways, dropped: [false; 2], is_reset: false, latency, piece };
+        let link = Link { host, ways, dropped: [false; 2], is_reset: false, latency, piece, dribbles: DRIBBLED };
         self.links.insert(id, link);
         let (client, broker) = (address(host, 1_024 + (id % 60_000) as u16), address(BROKER, PORT));
         self.trace.tell(|| format!("connection {id} of host {host}"));
@@ -390,6 +394,11 @@ impl Inner {
 }
 
 impl Link {
+    /// The most that is written or read now.
+    fn piece(&self) -> usize {
+        if self.dribbles > 0 { self.piece } else { usize::MAX }
+    }
+
     fn reset(&mut self) {
         self.is_reset = true;
         self.ways.iter_mut().for_each(Way::wake);

@@ -58,7 +58,7 @@ impl Inner {
         if link.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        let (now, piece) = (Instant::now(), link.piece);
+        let (now, piece) = (Instant::now(), link.piece());
         let way = &mut link.ways[way];
         if let Some(time) = way.frozen_until.filter(|time| *time > now) {
             return Ok(Found::Later(Some(time)));
@@ -85,6 +85,7 @@ impl Inner {
             }
         }
         way.unread -= read.len();
+        link.dribbles = link.dribbles.saturating_sub(read.len());
         if let Some(writer) = way.writer.take() {
             writer.wake();
         }
@@ -116,7 +117,7 @@ impl Inner {
         if is_heard_gone(link.ways[1 - index].end) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let (latency, piece, host) = (link.latency, link.piece, link.host);
+        let (latency, piece, host) = (link.latency, link.piece(), link.host);
         let way = &mut link.ways[index];
         let room = way.window.saturating_sub(way.unread);
         if room == 0 {
