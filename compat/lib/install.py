@@ -22,13 +22,14 @@ _failed = {}
 def once(function):
     """A step that failed is not tried again in the same run."""
 
-    def wrapped():
-        if function.__name__ not in _failed:
+    def wrapped(*arguments):
+        step = (function.__name__, *arguments)
+        if step not in _failed:
             try:
-                _failed[function.__name__] = (function(), None)
+                _failed[step] = (function(*arguments), None)
             except Missing as reason:
-                _failed[function.__name__] = (None, reason)
-        answer, reason = _failed[function.__name__]
+                _failed[step] = (None, reason)
+        answer, reason = _failed[step]
         if reason is not None:
             raise reason
         return answer
@@ -70,8 +71,8 @@ def venv():
 _JVM = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
 
 
-def _java(what, target, folder, source=None):
-    """Fetches the jars that `folder`/pom.xml names and compiles `source`; answers the class path."""
+def _java(what, target, folder, source=None, properties=()):
+    """Fetches the jars that `folder`/pom.xml names with these properties and compiles `source`; answers the class path."""
     pom = folder / "pom.xml"
     files = [pom, folder / "src" / source] if source else [pom]
     for program in ("java", "javac", "mvn"):
@@ -84,6 +85,7 @@ def _java(what, target, folder, source=None):
         target.mkdir(parents=True)
         _run(
             ["mvn", "--quiet", "--batch-mode", "--file", str(pom), f"-Dmaven.repo.local={WORK / 'm2'}"]
+            + [f"-D{name}={value}" for name, value in properties]
             + ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={target / 'libs'}"],
             f"cannot fetch {what}",
         )
@@ -114,6 +116,15 @@ def word_count():
     """The command that starts an instance of the Kafka Streams application."""
     path = _java("Kafka Streams", WORK / "streams", COMPAT / "clients" / "streams", "WordCount.java")
     return [*_JVM, "-Xmx256m", "-cp", path, "WordCount"]
+
+
+@once
+def old_kafka(version):
+    """The class path of an Apache Kafka broker of this version, and of its ZooKeeper."""
+    # Before 2.4 there was no Scala 2.13, and ZooKeeper was 3.4.
+    is_early = tuple(map(int, version.split("."))) < (2, 4)
+    properties = [("kafka.version", version), ("scala.version", "2.12" if is_early else "2.13"), *([("zookeeper.version", "3.4.12")] if is_early else [])]
+    return _java(f"Apache Kafka {version}", WORK / "brokers" / version, COMPAT / "brokers", properties=properties)
 
 
 @once

@@ -14,13 +14,15 @@ from lib.broker import ApacheKafka, Kavka, Running
 from lib.checks import Report
 from lib.install import Missing
 from lib.paths import LOGS, ROOT, RUN, WORK
-from suites import admin, client, command_line, connect, differential, go_clients, kcat, kill_loop, main_job, protocol, rust_client, streams, tools
+from suites import admin, client, command_line, connect, differential, go_clients, kcat, kill_loop, main_job, old_brokers, protocol, rust_client, streams, tools
 
-SUITES = ["kcat", *clients.KINDS, "go", "rust", "admin", "tools", "command-line", "protocol", "connect", "streams", "kill-loop", "main-job", "differential"]
+SUITES = ["kcat", *clients.KINDS, "go", "rust", "admin", "old-brokers", "tools", "command-line", "protocol", "connect", "streams", "kill-loop", "main-job", "differential"]
 NEED_CONTROL = ["kill-loop", "main-job"]
-# It starts a pair of brokers of its own.
-OF_A_PAIR = ["differential"]
-WITHOUT_PYTHON_CLIENTS = [*OF_A_PAIR, "admin"]
+# They start brokers of their own, and why that is not what --bootstrap and --apache ask for.
+WITH_OWN_BROKERS = {"differential": "compares a Kavka with an Apache Kafka", "old-brokers": "tests Apache Kafkas of its own"}
+# They run the binary, whatever the broker is.
+OF_THE_COMMAND_LINE = {"command-line": command_line, "admin": admin}
+WITHOUT_PYTHON_CLIENTS = [*WITH_OWN_BROKERS, "admin"]
 
 
 def arguments(argv):
@@ -37,6 +39,7 @@ def arguments(argv):
     parser.add_argument("--cycles", type=int, default=50, help="kill-loop: how many kills (default 50)")
     parser.add_argument("--lines", type=int, default=1_000_000, help="main-job: at least so many lines (default 1000000)")
     parser.add_argument("--seed", type=int, default=None, help="kill-loop: seed of the times between kills (default: random); differential: of the walks (default 1)")
+    parser.add_argument("--version", metavar="X.Y.Z", action="append", help=f"old-brokers: repeatable; of Apache Kafka (default {', '.join(old_brokers.VERSIONS)})")
     parser.add_argument("--steps", type=int, default=2000, help="differential: steps of the random walks (default 2000)")
     return parser.parse_args(argv)
 
@@ -75,19 +78,21 @@ def main(argv):
         if options.bootstrap and suite in NEED_CONTROL:
             report.skip(suite, "this broker is not ours to kill")
             continue
-        if (options.bootstrap or options.apache) and suite in OF_A_PAIR:
-            report.skip(suite, "compares a Kavka with an Apache Kafka")
+        if (options.bootstrap or options.apache) and suite in WITH_OWN_BROKERS:
+            report.skip(suite, WITH_OWN_BROKERS[suite])
             continue
         started = time.monotonic()
         broker = None
         try:
             needs(suite)
-            if suite in OF_A_PAIR:
+            if suite == "differential":
                 differential.run(binary, report, options.seed, options.steps)
+            elif suite == "old-brokers":
+                old_brokers.run(report, binary, options.version)
             else:
                 broker = fresh(suite)
-                if suite == "command-line":
-                    command_line.run(broker, report, options.kavka or build_kavka())
+                if suite in OF_THE_COMMAND_LINE:
+                    OF_THE_COMMAND_LINE[suite].run(broker, report, options.kavka or build_kavka())
                 else:
                     run(suite, broker, report, options)
         except Missing as reason:
@@ -145,8 +150,6 @@ def run(suite, broker, report, options):
         go_clients.run(broker, report)
     elif suite == "rust":
         rust_client.run(broker, report)
-    elif suite == "admin":
-        admin.run(broker, report)
     elif suite == "protocol":
         protocol.run(broker, report)
     elif suite == "connect":

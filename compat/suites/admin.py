@@ -1,17 +1,20 @@
-"""Kavka's own admin client: every call once, on this broker; and over TLS and SASL on an Apache Kafka that has every listener.
+"""Kavka's own admin client: every call once, on this broker; and over TLS and SASL on an Apache Kafka that has every listener, there the
+command line too.
 
 The program is `crates/client/examples/admin_tour.rs`. Its lines begin with `ok`, `skip` or `FAIL`.
 """
 
+import json
 import os
 import shutil
 import subprocess
 
 from lib import install
 from lib.broker import ApacheKafka, free_port
-from lib.checks import check
+from lib.checks import check, equal
 from lib.install import Missing
 from lib.paths import DATA, ROOT
+from lib.scenes import unique
 
 USER, PASSWORD = "compat-live", "live-secret"
 MODULES = "org.apache.kafka.common.security"
@@ -29,25 +32,27 @@ def program():
     return os.path.join(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"), "debug", "examples", "admin_tour")
 
 
-def run(broker, report):
+def run(broker, report, binary):
     command = program()
     report.test("admin: every call", lambda: tour(command, broker.bootstrap))
-    names = [f"admin: {name} of Apache Kafka" for name, *_ in WAYS]
     try:
         peer = install.peer()
         folder = certificates()
     except Missing as reason:
-        for name in names:
-            report.skip(name, str(reason))
+        for name, *_ in WAYS:
+            report.skip(f"admin: {name} of Apache Kafka", str(reason))
         return
     apache = Secured("admin-apache", peer, folder)
     try:
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
             change = ["--alter", "--entity-type", "users", "--entity-name", USER, "--add-config", f"{mechanism}=[iterations=8192,password={PASSWORD}]"]
             subprocess.run([str(peer / "tool"), "configs", "--bootstrap-server", apache.bootstrap, *change], check=True, capture_output=True)
-        for name, (_, listener, properties, expected) in zip(names, WAYS):
-            properties = [text.format(folder=folder) for text in properties]
-            report.test(name, lambda at=apache.at(listener), properties=properties, expected=expected: tour(command, at, properties, expected))
+        for number, (name, listener, properties, expected) in enumerate(WAYS):
+            at, properties = apache.at(listener), [text.format(folder=folder) for text in properties]
+            report.test(f"admin: {name} of Apache Kafka", lambda: tour(command, at, properties, expected))
+            # The place of the properties goes by turns.
+            place = PLACES[number % len(PLACES)]
+            report.test(f"command line: {name} of Apache Kafka, {place.__doc__}", lambda: command_line(binary, at, place(folder, properties), expected))
     finally:
         apache.close()
         shutil.rmtree(folder, ignore_errors=True)
@@ -62,6 +67,53 @@ def tour(command, bootstrap, properties=(), expected=None):
         return done.stdout.strip().splitlines()[-1]
     check(done.returncode == 1 and expected in done.stdout, f"not refused with {expected!r}: {(done.stdout + done.stderr)[-4000:]}")
     return None
+
+
+def by_hand(_folder, properties):
+    """by -X"""
+    return [argument for text in properties for argument in ("-X", text)], {}
+
+
+def by_file(folder, properties):
+    """by --command-config"""
+    file = folder / "client.properties"
+    file.write_text("\n".join(properties))
+    return ["--command-config", file], {}
+
+
+def by_profile(folder, properties):
+    """by a profile"""
+    (folder / "kavka").mkdir(exist_ok=True)
+    pairs = [text.split("=", 1) for text in properties]
+    # What JSON quotes, TOML reads.
+    lines = ["[profiles.secured]", *(f"{name} = {json.dumps(value)}" for name, value in pairs)]
+    (folder / "kavka" / "config.toml").write_text("\n".join(lines))
+    return ["--profile", "secured"], {"XDG_CONFIG_HOME": str(folder)}
+
+
+PLACES = [by_hand, by_file, by_profile]
+
+
+def command_line(binary, bootstrap, place, expected):
+    """A topic, records in and out; or, when it is not let in, why."""
+    options, variables = place
+    topic = unique("t-secured")
+
+    def kavka(*arguments, stdin=""):
+        command = [binary, "-b", bootstrap, "--timeout", "20s", *map(str, options), *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, env={**os.environ, **variables}, check=False)
+        if expected is None:
+            check(done.returncode == 0, f"kavka {arguments} ended with {done.returncode}\n{done.stderr[-2000:]}")
+        return done
+
+    if expected is not None:
+        done = kavka("topic", "list")
+        check(done.returncode == 1 and expected in done.stderr, f"not refused with {expected!r}: {done.returncode} {done.stderr[-2000:]}")
+        return
+    kavka("topic", "create", topic, "-p", "1")
+    kavka("produce", topic, "-q", stdin="a\nb\n")
+    equal(kavka("consume", topic, "--from", "earliest", "--until", "end", "-q").stdout, "a\nb\n", "values")
+    kavka("topic", "delete", topic, "-q")
 
 
 def certificates():
