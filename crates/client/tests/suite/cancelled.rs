@@ -134,6 +134,10 @@ async fn calls_of_an_admin_may_be_dropped_at_each_await() {
     };
     drop(dropped_at_each_await!(admin.delete_topics([another.as_str()])));
     is_gone(&another).await;
+    if is_before(3, 1) {
+        // Topics have ids since 2.8, and are described by them since 3.1.
+        return;
+    }
     let id = within(admin.describe_topics([topic])).await[topic].clone().unwrap().id.unwrap();
     let described = dropped_at_each_await!(admin.describe_topics_by_id([id]));
     assert_eq!(*described[&id].clone().unwrap().name, *topic);
