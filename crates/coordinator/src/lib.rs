@@ -6,9 +6,5 @@
 //! **Architecture invariant:** equal inputs give equal outputs, byte for byte. What iterates into an output is an ordered map.
 
 pub mod group;
-#[cfg(kavka_mutants)]
-pub mod mutants;
-#[cfg(not(kavka_mutants))]
-mod mutants;
 
 pub use kavka_protocol::{Monotonic, Now};

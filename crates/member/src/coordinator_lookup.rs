@@ -69,7 +69,7 @@ impl CoordinatorLookup {
     }
 
     pub(crate) fn on_failure(&mut self, ctx: &mut Context<'_>, failure: Failure) {
-        if crate::mutants::mutant("lookup-not-retried") {
+        if kavka_mutants::mutant("lookup-not-retried") {
             return;
         }
         self.request = None;

@@ -23,10 +23,6 @@ mod coordinator_lookup;
 mod error;
 mod input;
 mod member;
-#[cfg(kavka_mutants)]
-pub mod mutants;
-#[cfg(not(kavka_mutants))]
-mod mutants;
 mod names;
 mod output;
 mod positions;
@@ -53,9 +49,9 @@ pub use self::{
     positions::{Fetchable, OffsetTarget, Position, PositionEpoch},
     request::{
         CommitRequest, Coordinator, EpochEnd, EpochQuery, Failure, FetchOffsetsRequest,
-        FetchedOffset, HeartbeatRequest, JoinRequest, JoinResponse, JoinedMember, LeaveRequest,
-        ListOffsetsQuery, ListedOffset, Outgoing, Request, RequestId, Response, SyncRequest,
-        Target,
+        FetchedOffset, GroupDescription, HeartbeatRequest, JoinRequest, JoinResponse, JoinedMember,
+        LeaveRequest, ListOffsetsQuery, ListedOffset, Outgoing, Request, RequestId, Response,
+        SyncRequest, Target,
     },
     subscription::{Assignment, Subscription},
     topic::{PartitionMetadata, TopicMetadata, TopicPartition, TopicShape},

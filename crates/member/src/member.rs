@@ -471,6 +471,9 @@ impl Member {
                 positions.on_epoch_ends(ctx, id, &rows);
                 Verdict::Done
             }
+            Response::DescribeGroup(result) => {
+                classic.on_described(ctx, positions.topics(), id, result)
+            }
         };
         self.carry_out(now, output, verdict);
     }
@@ -547,6 +550,7 @@ impl Member {
             RequestKind::FetchOffsets | RequestKind::ListOffsets | RequestKind::EndOfEpochs => {
                 positions.on_failure(ctx, id);
             }
+            RequestKind::DescribeGroup => classic.on_description_failure(ctx, id, failure),
         }
     }
 

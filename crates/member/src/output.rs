@@ -187,6 +187,13 @@ pub enum Trace {
         /// Why.
         why: Trouble,
     },
+    /// A request was refused for good; the member goes on without an answer.
+    GaveUp {
+        /// What.
+        what: &'static str,
+        /// Why.
+        code: ErrorCode,
+    },
     /// A member's subscription could not be read; it gets nothing.
     UnreadableSubscription {
         /// Whose.
@@ -260,6 +267,7 @@ impl fmt::Display for Trace {
             Trace::RejoinWanted { reason } => write!(f, "rejoining: {reason}"),
             Trace::StaleAnswer => f.write_str("an answer came too late"),
             Trace::WillRetry { what, why } => write!(f, "{what} will be tried again: {why}"),
+            Trace::GaveUp { what, code } => write!(f, "{what} is refused: {}", code.name()),
             Trace::UnreadableSubscription { member } => {
                 write!(
                     f,

@@ -70,6 +70,11 @@ pub enum Request {
     ListOffsets(ListOffsetsQuery),
     /// OffsetForLeaderEpoch.
     EndOfEpochs(Vec<EpochQuery>),
+    /// DescribeGroups, for this group.
+    DescribeGroup {
+        /// The group.
+        group: ByteString,
+    },
 }
 
 /// JoinGroup.
@@ -207,6 +212,8 @@ pub enum Response {
     ListOffsets(BTreeMap<TopicPartition, ListedOffset>),
     /// OffsetForLeaderEpoch.
     EndOfEpochs(BTreeMap<TopicPartition, EpochEnd>),
+    /// DescribeGroups: the code of the group or what it is like.
+    DescribeGroup(Result<GroupDescription, ErrorCode>),
 }
 
 /// The answer to JoinGroup.
@@ -272,6 +279,15 @@ pub struct EpochEnd {
     pub end_offset: i64,
 }
 
+/// A group, as the coordinator describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// Its state is Stable.
+    pub is_stable: bool,
+    /// What each member was assigned.
+    pub assignments: Vec<Bytes>,
+}
+
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
@@ -297,6 +313,7 @@ impl Response {
                 | (Response::FetchOffsets(_), RequestKind::FetchOffsets)
                 | (Response::ListOffsets(_), RequestKind::ListOffsets)
                 | (Response::EndOfEpochs(_), RequestKind::EndOfEpochs)
+                | (Response::DescribeGroup(_), RequestKind::DescribeGroup)
         )
     }
 }
@@ -313,6 +330,7 @@ pub(crate) enum RequestKind {
     FetchOffsets,
     ListOffsets,
     EndOfEpochs,
+    DescribeGroup,
 }
 
 impl Request {
@@ -327,6 +345,7 @@ impl Request {
             Request::FetchOffsets(_) => RequestKind::FetchOffsets,
             Request::ListOffsets(_) => RequestKind::ListOffsets,
             Request::EndOfEpochs(_) => RequestKind::EndOfEpochs,
+            Request::DescribeGroup { .. } => RequestKind::DescribeGroup,
         }
     }
 }

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use kavka_protocol::{
     ApiKey, ByteString, DecodeError, EncodeError, ErrorCode, Message, Reader, Uuid,
     messages::{
-        FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse,
-        JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
-        ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetCommitResponse,
-        OffsetFetchRequest, OffsetFetchResponse, OffsetForLeaderEpochRequest,
-        OffsetForLeaderEpochResponse, SyncGroupRequest, SyncGroupResponse,
+        DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest,
+        FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
+        JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListOffsetsRequest,
+        ListOffsetsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+        OffsetFetchResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+        SyncGroupRequest, SyncGroupResponse,
         join_group_request::JoinGroupRequestProtocol,
         leave_group_request::MemberIdentity,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
@@ -29,8 +30,8 @@ use kavka_protocol::{
 
 use crate::{
     CommitRequest, Coordinator, EpochEnd, EpochQuery, FetchOffsetsRequest, FetchedOffset,
-    IsolationLevel, JoinRequest, JoinResponse, JoinedMember, LeaveRequest, ListOffsetsQuery,
-    ListedOffset, Request, Response, SyncRequest, TopicPartition,
+    GroupDescription, IsolationLevel, JoinRequest, JoinResponse, JoinedMember, LeaveRequest,
+    ListOffsetsQuery, ListedOffset, Request, Response, SyncRequest, TopicPartition,
 };
 
 /// From this version on OffsetCommit and OffsetFetch name topics by id.
@@ -55,6 +56,7 @@ pub fn api_key(request: &Request) -> ApiKey {
         Request::FetchOffsets(_) => ApiKey::OffsetFetch,
         Request::ListOffsets(_) => ApiKey::ListOffsets,
         Request::EndOfEpochs(_) => ApiKey::OffsetForLeaderEpoch,
+        Request::DescribeGroup { .. } => ApiKey::DescribeGroups,
     }
 }
 
@@ -83,6 +85,7 @@ pub fn newest_version(request: &Request) -> i16 {
         }
         Request::ListOffsets(_) => *ListOffsetsRequest::VERSIONS.end(),
         Request::EndOfEpochs(_) => *OffsetForLeaderEpochRequest::VERSIONS.end(),
+        Request::DescribeGroup { .. } => *DescribeGroupsRequest::VERSIONS.end(),
     }
 }
 
@@ -109,6 +112,10 @@ pub fn encode(request: &Request, version: i16) -> Result<Bytes, EncodeError> {
         Request::FetchOffsets(fetch) => offset_fetch(fetch, version).to_bytes(version),
         Request::ListOffsets(list) => list_offsets(list).to_bytes(version),
         Request::EndOfEpochs(queries) => end_of_epochs(queries).to_bytes(version),
+        Request::DescribeGroup { group } => {
+            DescribeGroupsRequest { groups: vec![group.clone()], ..Default::default() }
+                .to_bytes(version)
+        }
     }
 }
 
@@ -168,6 +175,24 @@ pub fn decode(request: &Request, version: i16, body: Bytes) -> Result<Response, 
             });
             Response::EndOfEpochs(rows.collect())
         }
+        Request::DescribeGroup { group } => {
+            let message = DescribeGroupsResponse::decode(reader, version)?;
+            Response::DescribeGroup(described(group, message))
+        }
+    })
+}
+
+fn described(
+    group: &ByteString,
+    message: DescribeGroupsResponse,
+) -> Result<GroupDescription, ErrorCode> {
+    let found = message.groups.into_iter().find(|row| row.group_id == *group);
+    let found = found.ok_or(ErrorCode::UnknownServerError)?;
+    ok(found.error_code)?;
+    let assignments = found.members.into_iter().map(|member| member.member_assignment);
+    Ok(GroupDescription {
+        is_stable: found.group_state == "Stable",
+        assignments: assignments.collect(),
     })
 }
 

@@ -10,6 +10,7 @@ use kavka_member::{Input, TopicPartition};
 use kavka_protocol::{ByteString, Uuid};
 
 use crate::{
+    foreign::WORKERS,
     plan::Fault,
     process::instance_name,
     world::{Event, Kind, World},
@@ -54,7 +55,11 @@ impl World {
         let pause = every / 2 + self.random.below(every);
         self.schedule(pause, Event::Act);
         self.replace_missing();
-        let fault = *self.random.pick(Fault::ACTS);
+        if self.plan.acts().is_empty() {
+            return;
+        }
+        let which = self.random.index(self.plan.acts().len());
+        let fault = self.plan.acts()[which];
         if self.random.happens(self.plan.rate(fault)) {
             self.do_act(fault);
         }
@@ -63,6 +68,9 @@ impl World {
     /// Processes that are wanted and not there start.
     pub(crate) fn replace_missing(&mut self) {
         for group in 0..self.groups.len() {
+            if self.groups[group].deserted_until > self.now && !self.healed {
+                continue;
+            }
             let plan = &self.plan.groups[group];
             let (members, of_static, foreign) =
                 (plan.members, plan.static_members, plan.foreign.clone());
@@ -161,6 +169,13 @@ impl World {
                 self.parted.insert((client, node));
                 self.schedule(1 + long, Event::Reconnects { client, node });
             }
+            Fault::Deserted => {
+                let group = self.random.index(self.groups.len());
+                self.landed(fault);
+                self.groups[group].deserted_until =
+                    self.now + self.plan.session + self.random.below(60_000 * self.plan.pace);
+                self.desert(group);
+            }
             Fault::TopicDeleted
             | Fault::TopicGrown
             | Fault::RecordsDeleted
@@ -180,6 +195,21 @@ impl World {
                 });
             }
             _ => self.act_on_process(fault, long),
+        }
+    }
+
+    fn desert(&mut self, group: usize) {
+        for client in self.alive.clone() {
+            if self.clients[client].group != group {
+                continue;
+            }
+            let closes = self.random.below(2) == 0;
+            match &self.clients[client].kind {
+                Kind::Ours(process) if closes && !process.is_closing => {
+                    self.close_and_leave(client)
+                }
+                _ => self.bury(client),
+            }
         }
     }
 
@@ -356,7 +386,11 @@ impl World {
             }
             Fault::GroupsDeleted => Request::DeleteGroups(vec![id, "no-such-group".into()]),
             Fault::OffsetsDeleted => {
-                let id = if self.random.below(5) == 0 { "no-such-group".into() } else { id };
+                let id = match self.random.below(6) {
+                    0 => "no-such-group".into(),
+                    1 => WORKERS.into(),
+                    _ => id,
+                };
                 let topics = names.into_iter().map(|name| (name, vec![0, 1])).collect();
                 Request::DeleteOffsets(DeleteOffsetsRequest { group: id, topics })
             }
@@ -394,10 +428,19 @@ impl World {
         let of = match &request {
             Request::CommitOffsets(commit) => commit.group.clone(),
             Request::DeleteGroups(groups) => groups[0].clone(),
+            Request::DeleteOffsets(delete) => delete.group.clone(),
             _ => self.groups[group].id.clone(),
         };
         let Some(node) = self.coordinator_of(&of) else { return };
         let client = self.add_client(group, Kind::Operator);
         self.send(client, node, 1, request);
+    }
+
+    /// An operator asks the node that is about to have the shard.
+    pub(crate) fn list_groups_of(&mut self, shard: usize) {
+        let Some(node) = self.shards[shard].leader else { return };
+        let group = self.random.index(self.groups.len());
+        let client = self.add_client(group, Kind::Operator);
+        self.send(client, node, 1, Request::ListGroups(ListRequest::default()));
     }
 }

@@ -4,12 +4,13 @@
 //! that promise something wait until the log is durable up to where they stand, a failed append drops the machine and replays
 //! the log. A shard that moves is fenced first: who wrote before writes and promises nothing any more, even before it knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kavka_coordinator::group::{
     self, EventKind, GroupShard, GroupState, Input, Record, Release, Reply, Request, append_error,
     invariants::{self, History, Logged, NaiveOffsets},
 };
+use kavka_member::Subscription;
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
 use crate::{
@@ -46,10 +47,12 @@ pub(crate) struct Shard {
     pub(crate) transactions: BTreeSet<i64>,
     /// Batches were allowed to be larger before, so groups may be larger than what fits now.
     is_shrunk: bool,
+    /// When it was loaded last.
+    pub(crate) loaded_at: u64,
     /// Where the last reply stands that promised something.
     pub(crate) promised: i64,
     /// For coverage: where each group stands.
-    states: std::collections::BTreeMap<ByteString, GroupState>,
+    states: BTreeMap<ByteString, GroupState>,
 }
 
 /// A machine on a node.
@@ -65,10 +68,10 @@ pub(crate) struct Host {
     pub(crate) is_fenced: bool,
     /// Answers that wait for the log.
     waiting: Vec<Waiting>,
-    /// Requests it has not answered yet.
-    parked: BTreeSet<group::RequestId>,
+    /// Requests it has not answered yet, and since when.
+    pub(crate) parked: BTreeMap<group::RequestId, u64>,
     /// The generation that each group made last.
-    pub(crate) generations: std::collections::BTreeMap<ByteString, i32>,
+    pub(crate) generations: BTreeMap<ByteString, i32>,
     armed: Option<u64>,
 }
 
@@ -94,8 +97,9 @@ impl Shard {
             deleted: Vec::new(),
             transactions: BTreeSet::new(),
             is_shrunk: false,
+            loaded_at: 0,
             promised: 0,
-            states: std::collections::BTreeMap::new(),
+            states: BTreeMap::new(),
         }
     }
 
@@ -185,10 +189,10 @@ impl World {
         }
         let position = self.shards[shard].log.end();
         let parked = &mut self.shards[shard].hosts[host].parked;
-        parked.extend(own);
+        parked.extend(own.map(|own| (own, self.now)));
         for answer in &output.answers {
             assert!(
-                parked.remove(&answer.request),
+                parked.remove(&answer.request).is_some(),
                 "L5: an answer to a request that waits for none"
             );
         }
@@ -211,6 +215,7 @@ impl World {
             return;
         }
         self.arm(shard, host);
+        self.check_parked(shard, host);
         let Shard { log, hosts, config, .. } = &mut self.shards[shard];
         let host = &mut hosts[host];
         if self.checked && host.loading.is_none() && !host.is_fenced {
@@ -376,8 +381,9 @@ impl World {
         log.cut(&mut self.random);
         let promised = self.shards[shard].promised;
         assert!(promised <= self.shards[shard].log.end(), "S3: what was promised is gone");
+        let many = 1 + self.random.below(3);
         if transaction {
-            self.write_transaction(shard);
+            (0..many).for_each(|_| self.write_transaction(shard));
         }
         if self.healed {
             self.end_transactions(shard);
@@ -400,10 +406,17 @@ impl World {
             self.shards[shard].transactions.remove(&producer);
             Logged::Marker(producer, self.random.below(2) == 0)
         } else {
-            let Some(group) = groups.first() else { return };
+            if groups.is_empty() {
+                return;
+            }
+            let group = *self.random.pick(&groups);
             let topics: Vec<ByteString> = self.topics.names().cloned().collect();
-            let Some(topic) = topics.first().cloned() else { return };
-            let topic_id = self.topics.get(&topic).map_or(Uuid::ZERO, |topic| topic.id);
+            let partitions: Vec<_> = self.topics.partitions(&topics).into_iter().collect();
+            if partitions.is_empty() {
+                return;
+            }
+            let at = self.random.pick(&partitions).clone();
+            let topic_id = self.topics.get(&at.topic).map_or(Uuid::ZERO, |topic| topic.id);
             self.shards[shard].transactions.insert(producer);
             let value = group::OffsetValue {
                 offset: 0,
@@ -413,13 +426,17 @@ impl World {
                 expire_timestamp_ms: None,
                 topic_id,
             };
-            let by_hand = shard == 0 && self.random.below(2) == 0;
-            let group = if by_hand { "by-hand".into() } else { self.groups[*group].id.clone() };
-            let at = kavka_member::TopicPartition::new(topic.clone(), 0);
+            let by_hand = shard == 0 && self.random.below(4) == 0;
+            let group = if by_hand { "by-hand".into() } else { self.groups[group].id.clone() };
             self.record_transaction(&group, &at, topic_id);
             Logged::Transactional(
                 producer,
-                Record::Offset { group, topic, partition: 0, value: Some(value) },
+                Record::Offset {
+                    group,
+                    topic: at.topic,
+                    partition: at.partition,
+                    value: Some(value),
+                },
             )
         };
         let log = &mut self.shards[shard].log;
@@ -462,10 +479,14 @@ impl World {
             loading: Some(0),
             is_fenced: false,
             waiting: Vec::new(),
-            parked: BTreeSet::new(),
-            generations: std::collections::BTreeMap::new(),
+            parked: BTreeMap::new(),
+            generations: BTreeMap::new(),
             armed: None,
         });
+        if slow {
+            let soon = self.random.below(delay + 1);
+            self.schedule(soon, Event::Lists { shard });
+        }
         self.schedule(delay, Event::Loads { shard, node, life });
     }
 
@@ -473,9 +494,18 @@ impl World {
     pub(crate) fn load_step(&mut self, shard: usize, node: usize, life: u64) {
         let slow = self.plan.rate(Fault::SlowLoad) > 0 && !self.healed;
         let pause = if slow { self.random.below(400) } else { 0 };
+        let is_current = |host: &Host| host.node == node && host.life == life && !host.is_fenced;
+        // Producers end their transactions, and coordinators of transactions write, also while groups are loaded.
+        if pause > 0
+            && self.shards[shard].hosts.iter().any(is_current)
+            && self.faulty(Fault::Transaction)
+        {
+            self.write_transaction(shard);
+            self.rebuild_shadow(shard);
+            self.coverage.check("writes during a load");
+        }
         let Shard { log, hosts, .. } = &mut self.shards[shard];
-        let is_it = |host: &Host| host.node == node && host.life == life && !host.is_fenced;
-        let Some(host) = hosts.iter().position(is_it) else { return };
+        let Some(host) = hosts.iter().position(is_current) else { return };
         let found = &mut hosts[host];
         let Some(mut from) = found.loading else { return };
         loop {
@@ -495,6 +525,7 @@ impl World {
         }
         self.note(|_| format!("   node {node} has loaded shard {shard}"));
         self.shards[shard].states.clear();
+        self.shards[shard].loaded_at = self.now;
         self.step(shard, host, Input::Loaded);
         self.note_loaded(shard);
         for (name, topic_id) in std::mem::take(&mut self.shards[shard].deleted) {
@@ -517,7 +548,8 @@ impl World {
         let late = host.machine.handle(now, Input::Loaded);
         assert_eq!(late, group::Output::default(), "S31: a load that came too late");
         for group::Answer { request, reply, .. } in output.answers {
-            assert!(host.parked.remove(&request), "L5: an answer to a request that waits for none");
+            let was_parked = host.parked.remove(&request).is_some();
+            assert!(was_parked, "L5: an answer to a request that waits for none");
             self.answer(request, reply);
         }
         assert!(host.parked.is_empty(), "L5: unloaded, and {:?} are not answered", host.parked);
@@ -637,6 +669,11 @@ impl World {
         for event in events {
             self.note(|_| format!("   coordinator: {event}"));
             self.record_expiry(event);
+            if let EventKind::StaticMemberReplaced { instance, state: GroupState::Stable, .. } =
+                &event.kind
+            {
+                self.note_return(shard, &event.group, instance);
+            }
             let to = match &event.kind {
                 EventKind::GroupCreated | EventKind::GroupEmptied => GroupState::Empty,
                 EventKind::RebalanceStarted { .. } => GroupState::PreparingRebalance,
@@ -650,6 +687,9 @@ impl World {
             {
                 group.rebalances += 1;
             }
+            if to == GroupState::CompletingRebalance {
+                self.note_wants(shard, &event.group);
+            }
             self.record_state(&event.group, to);
             let states = &mut self.shards[shard].states;
             let from = match to {
@@ -658,6 +698,36 @@ impl World {
             };
             self.coverage.transition(from, to);
         }
+    }
+
+    /// What the static members of a new generation want.
+    fn note_wants(&mut self, shard: usize, group: &ByteString) {
+        let wanted = self.wants(shard, group);
+        if let Some(known) = self.groups.iter_mut().find(|known| known.id == *group) {
+            known.wanted = wanted;
+            known.is_outdated = false;
+        }
+    }
+
+    /// A static member is back, and there is no rebalance.
+    fn note_return(&mut self, shard: usize, group: &ByteString, instance: &ByteString) {
+        let mut wanted = self.wants(shard, group);
+        if let Some(known) = self.groups.iter_mut().find(|known| known.id == *group) {
+            known.is_outdated |= known.wanted.get(instance) != wanted.remove(instance).as_ref();
+        }
+    }
+
+    /// The topics of each static member.
+    fn wants(&self, shard: usize, group: &str) -> BTreeMap<ByteString, BTreeSet<ByteString>> {
+        let host = self.shards[shard].serving();
+        let found = host.and_then(|host| {
+            invariants::served(&host.machine).find(|served| served.group == group)
+        });
+        let named = found.into_iter().flat_map(|found| found.members).filter_map(|member| {
+            let subscription = Subscription::decode(&member.subscription).unwrap_or_default();
+            Some((member.instance_id?, subscription.topics))
+        });
+        named.collect()
     }
 
     fn note_loaded(&mut self, shard: usize) {

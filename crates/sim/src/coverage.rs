@@ -56,6 +56,7 @@ pub const CODES: &[(&str, &[ErrorCode])] = {
                 E::MemberIdRequired,
                 E::GroupMaxSizeReached,
                 E::FencedInstanceId,
+                E::InvalidRequest,
             ],
         ),
         (
@@ -131,6 +132,7 @@ pub const CODES: &[(&str, &[ErrorCode])] = {
                 E::GroupIdNotFound,
                 E::InvalidGroupId,
                 E::GroupSubscribedToTopic,
+                E::NonEmptyGroup,
             ],
         ),
         (
@@ -147,7 +149,7 @@ pub const CODES: &[(&str, &[ErrorCode])] = {
             "DescribeGroups",
             &[E::None, E::CoordinatorLoadInProgress, E::NotCoordinator, E::GroupIdNotFound],
         ),
-        ("ListGroups", &[E::None, E::NotCoordinator]),
+        ("ListGroups", &[E::None, E::CoordinatorLoadInProgress, E::NotCoordinator]),
     ]
 };
 

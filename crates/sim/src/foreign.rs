@@ -43,6 +43,9 @@ pub(crate) struct Foreign {
     protocol: ByteString,
 }
 
+/// The group of those that are no consumers.
+pub(crate) const WORKERS: &str = "workers";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Does {
     Nothing,
@@ -64,8 +67,8 @@ enum Asked {
 impl World {
     pub(crate) fn start_foreign(&mut self, group: usize, quirk: Fault) -> usize {
         let cooperative = self.plan.groups[group].cooperative;
-        let named =
-            quirk == Fault::LeavesByName || (quirk == Fault::Abandons && self.random.below(2) == 0);
+        let named = matches!(quirk, Fault::LeavesByName | Fault::FormerId)
+            || (quirk == Fault::Abandons && self.random.below(2) == 0);
         let instance =
             named.then(|| ByteString::from(format!("foreign-{group}-{}", self.clients.len())));
         let foreign = Foreign {
@@ -83,7 +86,12 @@ impl World {
             rejoins: false,
             is_silent: false,
             forgets: false,
-            protocol: if cooperative { "cooperative-sticky" } else { "range" }.into(),
+            protocol: match quirk {
+                Fault::OtherKind => "default",
+                _ if cooperative => "cooperative-sticky",
+                _ => "range",
+            }
+            .into(),
         };
         let client = self.add_client(group, Kind::Foreign(Box::new(foreign)));
         self.note(|_| format!("client {client} starts, foreign to group {group}: {quirk}"));
@@ -99,10 +107,23 @@ impl World {
         }
     }
 
-    fn ask(&mut self, client: usize, asked: Asked, request: Request) {
-        let group = self.groups[self.clients[client].group].id.clone();
+    /// The group that it is in.
+    fn foreign_group(&self, client: usize) -> ByteString {
+        match &self.clients[client].kind {
+            Kind::Foreign(foreign) if foreign.quirk == Fault::OtherKind => WORKERS.into(),
+            _ => self.groups[self.clients[client].group].id.clone(),
+        }
+    }
+
+    fn ask(&mut self, client: usize, asked: Asked, mut request: Request) {
+        let group = self.foreign_group(client);
         let Some(node) = self.coordinator_of(&group) else { return };
         let now = self.now;
+        if let Request::Join(join) = &mut request {
+            let next = self.connections.len();
+            let connection = self.clients[client].connections.get(&node).copied().unwrap_or(next);
+            join.connection = Some(ConnectionId(connection as u64 + 1));
+        }
         let Some(foreign) = self.foreign(client) else { return };
         foreign.last_tag += 1;
         let tag = foreign.last_tag;
@@ -161,6 +182,11 @@ impl World {
                 if leaves && !healed && self.random.below(20) == 0 {
                     self.foreign_leaves_by_name(client);
                 }
+                let forgets =
+                    self.foreign(client).is_some_and(|foreign| foreign.quirk == Fault::FormerId);
+                if forgets && !healed && self.random.below(6) == 0 {
+                    self.foreign_loses_its_new_id(client);
+                }
             }
         }
     }
@@ -185,7 +211,7 @@ impl World {
     }
 
     fn foreign_heartbeats(&mut self, client: usize) {
-        let group = self.groups[self.clients[client].group].id.clone();
+        let group = self.foreign_group(client);
         let Some(foreign) = self.foreign(client) else { return };
         let request = Request::Heartbeat(HeartbeatRequest {
             group,
@@ -197,7 +223,7 @@ impl World {
     }
 
     fn foreign_leaves_by_name(&mut self, client: usize) {
-        let group = self.groups[self.clients[client].group].id.clone();
+        let group = self.foreign_group(client);
         let Some(foreign) = self.foreign(client) else { return };
         let instance_id = foreign.instance.clone();
         let leaving = LeavingMember { member_id: ByteString::new(), instance_id, reason: None };
@@ -209,13 +235,48 @@ impl World {
         foreign.member_id = ByteString::new();
     }
 
+    /// It asks for its place without its id, and never hears which one it has now; then it asks under the former one.
+    fn foreign_loses_its_new_id(&mut self, client: usize) {
+        let Some(foreign) = self.foreign(client) else { return };
+        let former = std::mem::take(&mut foreign.member_id);
+        self.landed(Fault::FormerId);
+        self.foreign_joins(client);
+        self.give_up_requests(client);
+        if let Some(foreign) = self.foreign(client) {
+            foreign.member_id = former;
+            self.foreign_joins(client);
+        }
+    }
+
+    /// With a note that is too long: it is refused in any case, and with what code is the question.
+    fn commit_too_early(&mut self, client: usize) {
+        let group = self.foreign_group(client);
+        let Some(name) = self.topics.names().next().cloned() else { return };
+        self.landed(Fault::PrematureCommit);
+        let Some(foreign) = self.foreign(client) else { return };
+        let partition = CommitPartition {
+            partition: 0,
+            offset: 0,
+            leader_epoch: -1,
+            metadata: Some("n".repeat(65).into()),
+        };
+        let request = CommitRequest {
+            group,
+            generation: foreign.generation,
+            member_id: foreign.member_id.clone(),
+            instance_id: foreign.instance.clone(),
+            retention_time_ms: None,
+            topics: vec![CommitTopic { name, topic_id: Uuid::ZERO, partitions: vec![partition] }],
+        };
+        self.ask(client, Asked::Other, Request::CommitOffsets(request));
+    }
+
     fn foreign_joins(&mut self, client: usize) {
         let (session, rebalance) = (millis(self.plan.session), millis(self.plan.rebalance));
         let (now, healed) = (self.now, self.healed);
         let name = self.clients[client].name.clone();
         let group = &self.groups[self.clients[client].group];
-        let (id, topics) = (group.id.clone(), group.topics.clone());
-        let connection = ConnectionId(self.connections.len() as u64 + 1);
+        let (id, topics) = (self.foreign_group(client), group.topics.clone());
         let dropped = self.random.below(3) == 0;
         let Some(foreign) = self.foreign(client) else { return };
         if foreign.protocol == "range" {
@@ -235,17 +296,22 @@ impl World {
             generation: foreign.generation,
             ..Subscription::default()
         };
-        let metadata = if silent { bytes::Bytes::new() } else { subscription.encode() };
+        let other = foreign.quirk == Fault::OtherKind;
+        let metadata = match (other, silent) {
+            (true, _) => bytes::Bytes::from_static(b"!"),
+            (_, true) => bytes::Bytes::new(),
+            _ => subscription.encode(),
+        };
         let request = Request::Join(JoinRequest {
             group: id,
             member_id: foreign.member_id.clone(),
             instance_id: foreign.instance.clone(),
             client_id: name.client_id,
             client_host: name.host,
-            connection: Some(connection),
+            connection: None,
             session_timeout_ms: session,
             rebalance_timeout_ms: if old { -1 } else { rebalance },
-            protocol_type: "consumer".into(),
+            protocol_type: if other { "connect" } else { "consumer" }.into(),
             protocols: vec![(foreign.protocol.clone(), metadata)],
             requires_known_member_id: !old,
             supports_skip_assignment: false,
@@ -258,6 +324,9 @@ impl World {
         }
         if silent {
             self.landed(Fault::NoMetadata);
+        }
+        if other {
+            self.landed(Fault::OtherKind);
         }
         self.ask(client, Asked::Join, request);
     }
@@ -311,7 +380,7 @@ impl World {
     fn foreign_joined(&mut self, client: usize, join: JoinReply) {
         let (abandons, healed) = (self.random.below(2) == 0, self.healed);
         let (cluster, version) = (self.topics.cluster(), self.topics.version);
-        let group = self.groups[self.clients[client].group].id.clone();
+        let group = self.foreign_group(client);
         let now = self.now;
         let Some(foreign) = self.foreign(client) else { return };
         foreign.does = Does::Nothing;
@@ -341,7 +410,15 @@ impl World {
         foreign.since = now;
         let leads = join.leader == foreign.member_id && !join.skip_assignment;
         foreign.assigned = leads.then_some(version);
-        let assignments = if leads {
+        if foreign.quirk == Fault::PrematureCommit && !healed {
+            self.commit_too_early(client);
+        }
+        let Some(foreign) = self.foreign(client) else { return };
+        let assignments = if leads && foreign.quirk == Fault::OtherKind {
+            let share =
+                |member: group::JoinedMember| (member.member_id, bytes::Bytes::from_static(b"?"));
+            join.members.into_iter().map(share).collect()
+        } else if leads {
             let members: Vec<GroupMember> = join
                 .members
                 .into_iter()
@@ -373,7 +450,7 @@ impl World {
     }
 
     fn foreign_synced(&mut self, client: usize, sync: &SyncReply) {
-        let group = self.groups[self.clients[client].group].id.clone();
+        let group = self.foreign_group(client);
         if sync.error != ErrorCode::None {
             if let Some(foreign) = self.foreign(client) {
                 foreign.does = Does::Nothing;
@@ -455,7 +532,7 @@ impl World {
             read.insert(partition, (id, next));
         }
         let commits = self.random.below(3) == 0 || missing;
-        let group = self.groups[self.clients[client].group].id.clone();
+        let group = self.foreign_group(client);
         let Some(foreign) = self.foreign(client) else { return };
         foreign.positions.extend(read.clone());
         if commits && !read.is_empty() {
@@ -512,9 +589,11 @@ impl World {
                 foreign.member_id = ByteString::new();
             }
             ErrorCode::IllegalGeneration => foreign.forget(),
-            ErrorCode::FencedInstanceId
-            | ErrorCode::GroupMaxSizeReached
-            | ErrorCode::InconsistentGroupProtocol => {
+            ErrorCode::FencedInstanceId => {
+                self.bury(client);
+                self.check_fenced(client);
+            }
+            ErrorCode::GroupMaxSizeReached | ErrorCode::InconsistentGroupProtocol => {
                 self.bury(client);
             }
             ErrorCode::CoordinatorLoadInProgress => {}
@@ -533,7 +612,7 @@ impl World {
     /// Requests that no client should send.
     fn talk_garbage(&mut self, client: usize) {
         self.landed(Fault::Garbage);
-        let group = self.groups[self.clients[client].group].id.clone();
+        let group = self.foreign_group(client);
         let others: Vec<(ByteString, i32)> = self
             .alive
             .iter()
@@ -621,7 +700,12 @@ impl World {
                 group: group_id,
                 member_id,
                 instance_id,
-                client_id: name.client_id,
+                // Some are too long for the id that would be made of them.
+                client_id: if self.random.below(8) == 0 {
+                    "c".repeat(32_760).into()
+                } else {
+                    name.client_id
+                },
                 client_host: name.host,
                 connection: None,
                 session_timeout_ms: if self.random.below(3) == 0 {

@@ -25,6 +25,8 @@ pub mod plan;
 mod process;
 mod random;
 mod safety;
+#[cfg(test)]
+mod scenarios;
 mod shard_log;
 mod told;
 mod topics;

@@ -2,7 +2,10 @@
 
 mod explore_command;
 
-use std::{ops::Range, time::Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail, ensure};
 use clap::{Parser, Subcommand};
@@ -44,11 +47,21 @@ enum Command {
         #[arg(long)]
         quiet: bool,
     },
-    /// Gives the machines one bug after the other, and looks for a seed that finds it. Only in a build with `--cfg kavka_mutants`.
+    /// Gives the machines one bug after the other, and looks whether the seed that is recorded for it finds it; if not, for another
+    /// one. Only in a build with `--cfg kavka_mutants`.
     Mutants {
-        /// Seeds to be tried for each.
-        #[arg(long, value_parser = seeds, default_value = "0..400")]
+        /// Seeds to be tried where the recorded one does not do.
+        #[arg(long, value_parser = seeds, default_value = "0..4000")]
         seeds: Range<u64>,
+        /// Do not begin with another seed after so many seconds.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// Forget the recorded seeds, and look for the first one of each.
+        #[arg(long)]
+        anew: bool,
+        /// Write down what was found, here and in the documentation.
+        #[arg(long)]
+        record: bool,
         /// Only these.
         names: Vec<String>,
     },
@@ -68,9 +81,9 @@ fn main() -> anyhow::Result<()> {
             run_campaign(seeds, threads, !once, !no_coverage, ledger.as_deref())
         }
         Command::Replay { cases, quiet } => replay(&cases, quiet),
-        Command::Mutants { seeds, names } => {
+        Command::Mutants { seeds, seconds, anew, record, names } => {
             keep_panics();
-            hunt(&seeds, &names)
+            hunt(&Hunt { seeds, patience: Duration::from_secs(seconds), anew, record, names })
         }
         Command::Explore(options) => {
             keep_panics();
@@ -151,8 +164,19 @@ fn replay(cases: &[Case], quiet: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How mutants are looked for.
+#[derive(Debug)]
+#[cfg_attr(not(kavka_mutants), expect(dead_code, reason = "there are none to look for"))]
+struct Hunt {
+    seeds: Range<u64>,
+    patience: Duration,
+    anew: bool,
+    record: bool,
+    names: Vec<String>,
+}
+
 #[cfg(not(kavka_mutants))]
-fn hunt(_: &Range<u64>, _: &[String]) -> anyhow::Result<()> {
+fn hunt(_: &Hunt) -> anyhow::Result<()> {
     bail!(
         "there are no mutants in this build: RUSTFLAGS='--cfg kavka_mutants' cargo run --target-dir target/mutants ..."
     )
@@ -163,24 +187,32 @@ fn hunt(_: &Range<u64>, _: &[String]) -> anyhow::Result<()> {
 const FOUND_AT_LEAST: usize = 95;
 
 #[cfg(kavka_mutants)]
-fn hunt(seeds: &Range<u64>, names: &[String]) -> anyhow::Result<()> {
+fn hunt(hunt: &Hunt) -> anyhow::Result<()> {
     use std::sync::{Mutex, PoisonError};
 
-    use kavka_sim::mutants::{COORDINATOR, MEMBER, activate};
-
     let began = Instant::now();
-    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let all: Vec<_> = COORDINATOR.iter().chain(MEMBER).filter(|(name, _)| wanted(name)).collect();
-    let next = Mutex::new(all.iter().enumerate());
-    let found = Mutex::new(vec![None; all.len()]);
+    let mut all = kavka_sim::mutants::all();
+    let names = &hunt.names;
+    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let wanted: Vec<usize> = (0..all.len()).filter(|at| is_wanted(all[*at].name)).collect();
+    ensure!(!wanted.is_empty(), "there are no such mutants: {names:?}");
+    let next = Mutex::new(wanted.iter());
+    let found = Mutex::new(std::collections::BTreeMap::new());
+    let finds = |seed: u64| run(&Case::new(seed), Mode::Checked).err();
     let work = || {
         loop {
             let mutant = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((index, (name, _))) = mutant else { return };
-            activate(name);
-            let failure = seeds.clone().find_map(|seed| run(&Case::new(seed), Mode::Checked).err());
-            activate("");
-            found.lock().unwrap_or_else(PoisonError::into_inner)[index] = failure;
+            let Some(&at) = mutant else { return };
+            kavka_mutants::activate(all[at].name);
+            let recorded = all[at].seed.filter(|_| !hunt.anew);
+            let failure = recorded.and_then(finds).or_else(|| {
+                let in_time = |_: &u64| began.elapsed() < hunt.patience;
+                hunt.seeds.clone().take_while(in_time).find_map(finds)
+            });
+            kavka_mutants::activate("");
+            if let Some(failure) = failure {
+                found.lock().unwrap_or_else(PoisonError::into_inner).insert(at, failure);
+            }
         }
     };
     std::thread::scope(|scope| {
@@ -188,19 +220,24 @@ fn hunt(seeds: &Range<u64>, names: &[String]) -> anyhow::Result<()> {
         scope.spawn(work);
     });
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let mut count = 0;
-    for ((name, what), failure) in all.iter().zip(&found) {
-        match failure {
-            Some(failure) => {
-                count += 1;
-                let how: String =
-                    failure.message.lines().next().unwrap_or("").chars().take(70).collect();
-                println!("| `{name}` | {what} | {} | {how} |", failure.case.seed);
-            }
-            None => println!("| `{name}` | {what} | not found | |"),
+    let mut by_another = 0;
+    for at in &wanted {
+        let former = all[*at].seed;
+        match found.get(at) {
+            Some(failure) => all[*at].found_by(failure),
+            None => (all[*at].seed, all[*at].how) = (None, String::new()),
         }
+        by_another += usize::from(all[*at].seed != former);
+        println!("{}", all[*at].row());
     }
-    println!("{count} of {} mutants found in {:.0} s", all.len(), began.elapsed().as_secs_f64());
-    ensure!(count * 100 >= all.len() * FOUND_AT_LEAST, "too few");
+    let (count, of, took) = (found.len(), wanted.len(), began.elapsed().as_secs_f64());
+    println!("{count} of {of} mutants found in {took:.0} s");
+    if by_another > 0 {
+        println!("{by_another} otherwise than the table says: write it anew with --record");
+    }
+    if hunt.record {
+        kavka_sim::mutants::record(&all)?;
+    }
+    ensure!(count * 100 >= of * FOUND_AT_LEAST, "too few");
     Ok(())
 }

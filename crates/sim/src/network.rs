@@ -114,13 +114,26 @@ impl World {
         self.last_asked += 1;
         let asked = group::RequestId(self.last_asked);
         let join_in = match &request {
-            Request::Join(join) => Some(join.group.clone()),
+            Request::Join(join) => {
+                self.note_named(connection, join);
+                Some(join.group.clone())
+            }
             _ => None,
         };
         let unanswered = Unanswered { asked, tag, reply: None, join_in };
         self.connections[connection].unanswered.push_back(unanswered);
         self.asked.insert(asked, (connection, tag));
         self.ask_shard(node, asked, request);
+    }
+
+    fn note_named(&mut self, connection: ConnectionNumber, join: &group::JoinRequest) {
+        let (client, now) = (self.connections[connection].client, self.now);
+        let group = self.groups.iter_mut().find(|group| group.id == join.group);
+        if let (Some(group), Some(name)) = (group, &join.instance_id) {
+            let clients = group.named.entry(name.clone()).or_default();
+            let (last, before) = clients.entry(client).or_default();
+            (*before, *last) = (*last, now);
+        }
     }
 
     /// Whether this is the first of two that are the same.

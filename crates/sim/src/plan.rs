@@ -72,6 +72,8 @@ faults! {
     ClientCrash = "client-crash",
     /// A client closes.
     Close = "close",
+    /// Everyone of a group closes or dies, and nobody comes for a while.
+    Deserted = "deserted",
     /// A client leaves and comes back at once.
     Resubscribe = "resubscribe",
     /// A client subscribes to other topics.
@@ -122,6 +124,12 @@ faults! {
     LeavesByName = "leaves-by-name",
     /// A client that does not wait for answers.
     Abandons = "abandons",
+    /// A static client that asks without its id, loses the answer, and asks again under its former id.
+    FormerId = "former-id",
+    /// A client that commits before it has its assignment.
+    PrematureCommit = "premature-commit",
+    /// A client that is no consumer, in a group of its own kind.
+    OtherKind = "other-kind",
     /// A client that makes up ids, generations and protocols.
     Garbage = "garbage",
 }
@@ -142,6 +150,9 @@ impl Fault {
         Fault::LateHeartbeats,
         Fault::LeavesByName,
         Fault::Abandons,
+        Fault::FormerId,
+        Fault::PrematureCommit,
+        Fault::OtherKind,
         Fault::Garbage,
     ];
 
@@ -157,6 +168,7 @@ impl Fault {
         Fault::WallJump,
         Fault::ClientCrash,
         Fault::Close,
+        Fault::Deserted,
         Fault::Resubscribe,
         Fault::ChangeSubscription,
         Fault::Enforce,
@@ -246,6 +258,8 @@ pub struct Plan {
     pub poll_every: u64,
     pub commit_timeout: u64,
     pub config: GroupConfig,
+    /// Of [`Fault::ACTS`], those that the seed has drawn, also if the case leaves them out.
+    acts: Vec<Fault>,
     /// How often in a thousand, by [`Fault`].
     rates: Vec<u64>,
 }
@@ -268,8 +282,12 @@ impl Plan {
         let mut random = Random::new(case.seed ^ 0x5eed_0fa9_1a2b);
         let pace = *random.pick(&[1, 1, 1, 1, 1, 2, 4, 10, 60]);
         let mut rates = vec![0; Fault::ALL.len()];
+        let mut acts = Vec::new();
         for &fault in Fault::ALL {
             let (on, rate) = (random.below(2) == 0, 1 + random.below(max_rate(fault)));
+            if on && Fault::ACTS.contains(&fault) {
+                acts.push(fault);
+            }
             if on && !case.without.contains(&fault) {
                 rates[fault as usize] = rate;
             }
@@ -278,7 +296,7 @@ impl Plan {
         let groups = 1 + random.index(3);
         let group = |_| {
             let members = 1 + random.index(4);
-            let few = random.index(3);
+            let few = random.index(4);
             let drawn = (0..few).map(|_| *random.pick(Fault::FOREIGN));
             let foreign = drawn.filter(|fault| rates[*fault as usize] > 0).collect();
             let static_members = if random.below(2) == 0 { 0 } else { random.index(members + 1) };
@@ -290,8 +308,8 @@ impl Plan {
         let heartbeat = session / (3 + random.below(4));
         // Who does not join in time may have a session all the same.
         let rebalance = match random.below(5) {
-            0 => session / 2,
-            other => session * other.min(3),
+            0 | 1 => session / 2,
+            other => session * (other - 1),
         };
         let retention = *random.pick(&[30, 120, 100_000]) * 1_000 * pace;
         let delay = *random.pick(&[0, 500, 3_000]) * pace;
@@ -328,8 +346,25 @@ impl Plan {
             poll_every: (400 + random.below(1_500)) * pace,
             commit_timeout: 5_000,
             config,
+            acts,
             rates,
         }
+    }
+
+    /// For a world in which one thing is to be seen: only these faults, this often.
+    #[cfg(test)]
+    pub(crate) fn only(&mut self, faults: &[(Fault, u64)]) {
+        self.rates = vec![0; Fault::ALL.len()];
+        for (fault, rate) in faults {
+            self.rates[*fault as usize] = *rate;
+        }
+        let drawn = faults.iter().map(|(fault, _)| *fault);
+        self.acts = drawn.filter(|fault| Fault::ACTS.contains(fault)).collect();
+    }
+
+    /// What happens now and then, among other things.
+    pub(crate) fn acts(&self) -> &[Fault] {
+        &self.acts
     }
 
     /// How often in a thousand such a thing happens; 0 if it is off.

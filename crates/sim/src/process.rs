@@ -9,10 +9,10 @@ use kavka_assignor::leader::JoinedMembers;
 use kavka_checker::Op;
 use kavka_coordinator::group::Reply;
 use kavka_member::{
-    AssignTask, Assignment, Assignor, CommitId, CommitMode, CommitOffset, Consumed, Coordinator,
-    DrainId, ErrorKind, Event as Heard, Failure, Fetchable, Input, Member, MemberConfig,
-    OffsetReset, OffsetTarget, Outgoing, Position, PositionEpoch, Request, RequestId, Response,
-    Subscription, Target, TopicPartition,
+    AssignTask, Assignment, Assignor, Cause, CommitId, CommitMode, CommitOffset, Consumed,
+    Coordinator, DrainId, ErrorKind, Event as Heard, Failure, Fetchable, Input, Member,
+    MemberConfig, OffsetReset, OffsetTarget, Outgoing, Position, PositionEpoch, Request, RequestId,
+    Response, Subscription, Target, TopicPartition,
 };
 use kavka_protocol::{
     ByteString, ErrorCode, Uuid, messages::join_group_response::JoinGroupResponseMember,
@@ -44,6 +44,10 @@ pub(crate) struct Process {
     /// The ids of topics, as it has heard of them last.
     ids: BTreeMap<ByteString, Uuid>,
     seen_version: u64,
+    /// In which topics its positions were found, as far as it knew.
+    found_in: BTreeMap<TopicPartition, Uuid>,
+    /// What its metadata says that there is.
+    current: BTreeMap<ByteString, Uuid>,
     /// Where the application goes on, in this epoch of the position.
     reading: BTreeMap<TopicPartition, (PositionEpoch, i64)>,
 }
@@ -89,6 +93,8 @@ impl World {
             joins: BTreeSet::new(),
             ids: BTreeMap::new(),
             seen_version: 0,
+            found_in: BTreeMap::new(),
+            current: BTreeMap::new(),
             reading: BTreeMap::new(),
         };
         let client = self.add_client(group, Kind::Ours(Box::new(process)));
@@ -111,7 +117,8 @@ impl World {
             self.alive.insert(client);
         }
         let connections = BTreeMap::new();
-        self.clients.push(Client { name, group, is_alive: true, kind, connections });
+        let since = self.now;
+        self.clients.push(Client { name, group, since, is_alive: true, kind, connections });
         client
     }
 
@@ -214,6 +221,9 @@ impl World {
         let Target::Coordinator(coordinator) = target else {
             return self.answer_elsewhere(client, id, &request);
         };
+        if matches!(request, Request::DescribeGroup { .. }) {
+            self.coverage.check("leaders that came back and looked");
+        }
         if matches!(request, Request::Join(_))
             && let Some(process) = self.process(client)
         {
@@ -317,7 +327,11 @@ impl World {
                     partitions: partitions.iter().map(|tp| world.place_of(client, tp)).collect(),
                 });
             }
-            Heard::Lost { partitions, .. } => {
+            Heard::Lost { partitions, cause } => {
+                if cause == Cause::MissedGeneration {
+                    self.coverage.check("generations missed");
+                }
+                let Some(process) = self.process(client) else { return };
                 for partition in &partitions {
                     process.reading.remove(partition);
                 }
@@ -349,11 +363,19 @@ impl World {
                     _ => false,
                 };
                 assert!(foreseen, "client {client}: {error}");
+                let is_fenced = error.kind == ErrorKind::FencedInstance;
                 if error.is_fatal() {
                     self.bury(client);
                 }
+                if is_fenced {
+                    self.check_fenced(client);
+                }
             }
             Heard::PositionFound { partition, position } => {
+                match process.current.get(&partition.topic) {
+                    Some(id) => process.found_in.insert(partition.clone(), *id),
+                    None => process.found_in.remove(&partition),
+                };
                 self.record_position(
                     client,
                     &partition,
@@ -392,7 +414,25 @@ impl World {
             }
         }
         self.record_new_life(client, &renamed, Some(member));
+        if let Some(process) = self.process(client) {
+            process.current =
+                metadata.iter().map(|(name, topic)| (name.clone(), topic.id)).collect();
+        }
         self.tell(client, Input::Metadata(metadata));
+        self.check_positions_of(client);
+    }
+
+    /// S20: no position of a topic that is gone is one of its successor.
+    fn check_positions_of(&mut self, client: usize) {
+        let Some(process) = self.process(client) else { return };
+        for (partition, found_in) in &process.found_in {
+            let now = process.current.get(&partition.topic);
+            assert!(
+                now.is_none_or(|now| now == found_in)
+                    || process.member.position(partition).is_none(),
+                "S20: a position in {partition} outlives its topic"
+            );
+        }
     }
 
     /// To the history, partitions of a topic that was made anew are others: what a client owns is theirs once it knows. Told as the

@@ -15,8 +15,9 @@ use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
 use crate::{
     coordinators::{Host, Shard},
+    process::instance_name,
     topics::Topics,
-    world::{Kind, World},
+    world::{Client, Kind, World},
 };
 
 /// How far a group has read a partition: everything before that was handed to some application of the group, or was skipped
@@ -394,6 +395,37 @@ impl World {
         self.coverage.check("loads compared");
     }
 
+    /// S13: who is fenced has a successor: it does not fence itself.
+    pub(crate) fn check_fenced(&mut self, client: usize) {
+        let Client { group, since, kind, .. } = &self.clients[client];
+        let name = match kind {
+            Kind::Ours(process) => process.instance.map(|number| instance_name(*group, number)),
+            Kind::Foreign(foreign) => foreign.instance.clone(),
+            Kind::Operator => None,
+        };
+        let named = name.as_ref().and_then(|name| self.groups[*group].named.get(name));
+        let mut others = named.into_iter().flatten().filter(|(other, _)| **other != client);
+        // A return during a rebalance is not stored before its end, nor is the connection it came over: a coordinator that has
+        // moved in between takes the former id for the member's, as Apache Kafka's does.
+        let own = named.and_then(|named| named.get(&client)).map_or(0, |(_, before)| *before);
+        let is_forgotten = self.shards[self.groups[*group].shard].loaded_at >= own;
+        assert!(
+            is_forgotten || others.any(|(_, (last, _))| last >= since),
+            "S13: client {client} is fenced, and has no successor"
+        );
+        self.coverage.check("members fenced by another");
+    }
+
+    /// L5: a request is answered, or its connection is given up, in time.
+    pub(crate) fn check_parked(&self, shard: usize, host: usize) {
+        let longest = self.plan.rebalance.max(self.plan.session);
+        let bound = longest + longest / 50 + 2_000;
+        let host = &self.shards[shard].hosts[host];
+        if let Some((id, since)) = host.parked.first_key_value() {
+            assert!(since + bound >= self.now, "L5: {id:?} waits since {since}");
+        }
+    }
+
     /// S3: what a reply stands on is durable, and has to stay.
     pub(crate) fn check_release(&mut self, shard: usize, reply: &Reply, position: i64) {
         if !self.checked {
@@ -562,6 +594,17 @@ fn check_stable(
             assert!(
                 former.is_none_or(|former| former < event.generation),
                 "S8: a rebalance of {} without a new generation",
+                event.group
+            );
+            let leads = |answer: &group::Answer| match &answer.reply {
+                Reply::Join(join) => {
+                    join.generation == event.generation && join.leader == join.member_id
+                }
+                _ => false,
+            };
+            assert!(
+                output.answers.iter().any(leads),
+                "L1: a member that did not join is to assign for {}",
                 event.group
             );
         }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kavka_coordinator::group::{self, Reply};
-use kavka_member::{FetchedOffset, JoinResponse, JoinedMember, Request, Response, TopicPartition};
+use kavka_coordinator::group::{self, GroupState, Reply};
+use kavka_member::{
+    FetchedOffset, GroupDescription, JoinResponse, JoinedMember, Request, Response, TopicPartition,
+};
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
 /// Who a client is to brokers.
@@ -98,6 +100,7 @@ pub(crate) fn to_coordinator(
                 require_stable: true,
             })
         }
+        Request::DescribeGroup { group } => group::Request::DescribeGroups(vec![group]),
         Request::FindCoordinator { .. } | Request::ListOffsets(_) | Request::EndOfEpochs(_) => {
             return None;
         }
@@ -160,9 +163,16 @@ pub(crate) fn from_coordinator(reply: Reply) -> Option<Response> {
             });
             Response::FetchOffsets(Ok(rows.collect()))
         }
-        Reply::DeleteOffsets(_)
-        | Reply::DeleteGroups(_)
-        | Reply::DescribeGroups(_)
-        | Reply::ListGroups(_) => return None,
+        Reply::DescribeGroups(groups) => {
+            let found = groups.into_iter().next()?;
+            Response::DescribeGroup(match found.error {
+                ErrorCode::None => Ok(GroupDescription {
+                    is_stable: found.state == GroupState::Stable,
+                    assignments: found.members.into_iter().map(|m| m.assignment).collect(),
+                }),
+                error => Err(error),
+            })
+        }
+        Reply::DeleteOffsets(_) | Reply::DeleteGroups(_) | Reply::ListGroups(_) => return None,
     })
 }

@@ -62,6 +62,8 @@ pub(crate) enum Event {
     Synced { shard: usize, life: u64, up_to: i64 },
     /// Answers have waited for a sync for too long.
     Patience { shard: usize, node: usize, life: u64 },
+    /// An operator lists the groups of a shard, ready or not.
+    Lists { shard: usize },
     /// A part of a log is read.
     Loads { shard: usize, node: usize, life: u64 },
     /// The shard's host learns that it is not the coordinator any more.
@@ -86,6 +88,8 @@ pub(crate) struct Client {
     pub(crate) name: ClientName,
     /// Index of the group.
     pub(crate) group: usize,
+    /// When it came.
+    pub(crate) since: u64,
     pub(crate) is_alive: bool,
     pub(crate) kind: Kind,
     /// Its open connections, by node.
@@ -110,6 +114,14 @@ pub(crate) struct Group {
     pub(crate) progress: BTreeMap<TopicPartition, Progress>,
     /// Rebalances that have begun.
     pub(crate) rebalances: u64,
+    /// Until when nobody comes.
+    pub(crate) deserted_until: u64,
+    /// What each static member wanted when the generation was made.
+    pub(crate) wanted: BTreeMap<ByteString, BTreeSet<ByteString>>,
+    /// A static member came back and wants something else: nobody assigns that before the next rebalance (KIP-345).
+    pub(crate) is_outdated: bool,
+    /// JoinGroups by name: when each client's last one arrived, and the one before.
+    pub(crate) named: BTreeMap<ByteString, BTreeMap<usize, (u64, u64)>>,
 }
 
 /// See the module.
@@ -194,10 +206,13 @@ pub enum Mode {
 impl World {
     /// The beginning of a world.
     pub fn new(case: &Case, mode: Mode) -> Self {
-        let plan = Plan::of(case);
+        Self::with_plan(Plan::of(case), case.seed, mode)
+    }
+
+    pub(crate) fn with_plan(plan: Plan, seed: u64, mode: Mode) -> Self {
         let mut world = Self {
             now: 1_000,
-            random: Random::new(case.seed),
+            random: Random::new(seed),
             queue: BinaryHeap::new(),
             sequence: 0,
             healed: false,
@@ -234,11 +249,6 @@ impl World {
             let clock = self.a_clock();
             self.nodes.push(Node { is_up: true, clock });
         }
-        for _ in 0..self.plan.shards {
-            let shard = Shard::new(&self.plan);
-            self.shards.push(shard);
-            self.elect(self.shards.len() - 1);
-        }
         for index in 0..self.plan.groups.len() {
             let topics = self.topics.names().cloned().collect();
             self.groups.push(Group {
@@ -247,9 +257,18 @@ impl World {
                 topics,
                 progress: BTreeMap::new(),
                 rebalances: 0,
+                deserted_until: 0,
+                wanted: BTreeMap::new(),
+                is_outdated: false,
+                named: BTreeMap::new(),
             });
         }
         self.begin_history();
+        for _ in 0..self.plan.shards {
+            let shard = Shard::new(&self.plan);
+            self.shards.push(shard);
+            self.elect(self.shards.len() - 1);
+        }
         for index in 0..self.plan.groups.len() {
             let group = self.plan.groups[index].clone();
             for member in 0..group.members {
@@ -308,6 +327,7 @@ impl World {
             Event::ShardDeadline { shard, node, life } => self.shard_deadline(shard, node, life),
             Event::Synced { shard, life, up_to } => self.synced(shard, life, up_to),
             Event::Patience { shard, node, life } => self.patience_ends(shard, node, life),
+            Event::Lists { shard } => self.list_groups_of(shard),
             Event::Loads { shard, node, life } => self.load_step(shard, node, life),
             Event::LearnsOfMove { shard, node, life } => {
                 self.unload(shard, node, life, kavka_protocol::ErrorCode::NotCoordinator);

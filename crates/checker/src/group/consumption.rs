@@ -27,6 +27,7 @@ pub(crate) fn check(
             beginning(context, registers, name, belief, reader, evidence);
         }
     }
+    let owned = owned(facts);
     let mut progress = BTreeMap::new();
     for operation in
         context.operations.iter().filter(|operation| operation.outcome != Outcome::Fail)
@@ -34,7 +35,7 @@ pub(crate) fn check(
         let Some(reader) = readers.get(operation.client) else { continue };
         for commit in operation.commits() {
             if commit.source == CommitSource::Consumed {
-                overrun(context, facts, operation, commit, reader, &mut progress, evidence);
+                overrun(context, &owned, operation, commit, reader, &mut progress, evidence);
             }
         }
     }
@@ -45,8 +46,8 @@ pub(crate) fn check(
 struct Reader<'h> {
     /// What it was given of each partition, in the order in which it was.
     given: BTreeMap<&'h TopicPartition, Vec<Given>>,
-    /// Where it went on reading.
-    positions: Vec<Position<'h>>,
+    /// Where it went on reading, of each partition.
+    positions: BTreeMap<&'h TopicPartition, Vec<Position>>,
     /// The events with which it began to read something else, otherwise than by being assigned it.
     begun: Vec<usize>,
 }
@@ -87,27 +88,25 @@ impl Progress {
 }
 
 /// A client goes on reading somewhere.
-struct Position<'h> {
+struct Position {
     event: usize,
     time: u64,
-    partition: &'h TopicPartition,
     offset: i64,
     /// How it was found; none: the application chose it.
     cause: Option<PositionCause>,
 }
 
-impl<'h> Reader<'h> {
+impl Reader<'_> {
     /// The positions of a partition between the two events.
     fn positions(
         &self,
         partition: &TopicPartition,
         from: usize,
         to: usize,
-    ) -> impl Iterator<Item = &Position<'h>> {
-        let all = self.positions.iter();
-        all.filter(move |position| {
-            position.partition == partition && (from..to).contains(&position.event)
-        })
+    ) -> impl Iterator<Item = &Position> {
+        let all = self.positions.get(partition).map_or(&[][..], Vec::as_slice);
+        let from = all.partition_point(|position| position.event < from);
+        all[from..].iter().take_while(move |position| position.event < to)
     }
 
     /// Whether the application chose a position between the two events.
@@ -134,17 +133,13 @@ fn readers<'h>(context: &Context<'h>) -> BTreeMap<&'h str, Reader<'h>> {
         match &event.op {
             Op::Seek { partition, offset } => {
                 let (time, offset) = (event.time, *offset);
-                reader.positions.push(Position {
-                    event: index,
-                    time,
-                    partition,
-                    offset,
-                    cause: None,
-                });
+                let position = Position { event: index, time, offset, cause: None };
+                reader.positions.entry(partition).or_default().push(position);
             }
             Op::Position { partition, offset, cause, .. } => {
                 let (time, offset, cause) = (event.time, *offset, Some(*cause));
-                reader.positions.push(Position { event: index, time, partition, offset, cause });
+                let position = Position { event: index, time, offset, cause };
+                reader.positions.entry(partition).or_default().push(position);
             }
             Op::Assign { .. } | Op::Crash {} => reader.begun.push(index),
             _ => {}
@@ -262,10 +257,25 @@ fn any(offsets: &[i64]) -> String {
     offsets.iter().map(i64::to_string).collect::<Vec<_>>().join(" or ")
 }
 
+/// For each group, client and partition, the events with which it was assigned, in order.
+type Owned<'h> = BTreeMap<(&'h str, &'h str, &'h TopicPartition), Vec<usize>>;
+
+fn owned<'h>(facts: &Facts<'h>) -> Owned<'h> {
+    let mut owned = Owned::new();
+    for (name, group) in &facts.groups {
+        for belief in &group.beliefs {
+            let starts = owned.entry((*name, belief.client, belief.partition)).or_default();
+            starts.push(belief.start_event);
+        }
+    }
+    owned.values_mut().for_each(|starts| starts.sort_unstable());
+    owned
+}
+
 /// A commit against what the application was given.
 fn overrun<'h>(
     context: &Context<'_>,
-    facts: &Facts<'_>,
+    owned: &Owned<'_>,
     operation: &Operation<'h>,
     commit: &'h Commit,
     reader: &Reader<'_>,
@@ -279,15 +289,10 @@ fn overrun<'h>(
             continue;
         }
         let now = operation.invoke;
-        let begun = reader.begun.iter().copied().rfind(|event| *event < now).unwrap_or(0);
-        let beliefs =
-            facts.groups.get(commit.group.as_str()).map_or(&[][..], |group| &group.beliefs);
-        let owned = beliefs
-            .iter()
-            .filter(|belief| belief.client == operation.client && belief.partition == partition)
-            .map(|belief| belief.start_event)
-            .rfind(|start| *start < now);
-        let since = begun.max(owned.unwrap_or(0));
+        let begun = last_before(&reader.begun, now);
+        let key = (commit.group.as_str(), operation.client, partition);
+        let assigned = owned.get(&key).map_or(&[][..], Vec::as_slice);
+        let since = begun.max(last_before(assigned, now));
         if reader.sought(partition, since, now) {
             continue;
         }
@@ -314,4 +319,10 @@ fn overrun<'h>(
             );
         }
     }
+}
+
+/// The last of these events before that one; the very first if there is none.
+fn last_before(events: &[usize], now: usize) -> usize {
+    let before = events.partition_point(|event| *event < now);
+    before.checked_sub(1).map_or(0, |last| events[last])
 }

@@ -49,6 +49,10 @@ pub(crate) struct GroupFacts<'h> {
     pub(crate) subscriptions: Vec<(u64, &'h str, &'h BTreeSet<String>)>,
     /// When members were removed, or lost their partitions.
     pub(crate) losses: Vec<u64>,
+    /// For each of `seen`, the newest generation up to there since the group had no members.
+    pub(crate) newest: Vec<i32>,
+    /// The beliefs of each client that have not ended.
+    held: BTreeMap<&'h str, Vec<usize>>,
 }
 
 /// What was noted of all groups.
@@ -66,7 +70,8 @@ pub(crate) struct Facts<'h> {
 impl<'h> GroupFacts<'h> {
     /// Whether the group had no members at some time between the two.
     pub(crate) fn restarted_between(&self, from: u64, to: u64) -> bool {
-        self.restarts.iter().any(|time| (from..=to).contains(time))
+        let first = self.restarts.partition_point(|time| *time < from);
+        self.restarts.get(first).is_some_and(|time| *time <= to)
     }
 
     fn end_beliefs(
@@ -76,11 +81,28 @@ impl<'h> GroupFacts<'h> {
         time: u64,
         event: usize,
     ) {
-        for belief in &mut self.beliefs {
-            if belief.client == client && belief.end == u64::MAX && which(belief.partition) {
+        let Some(held) = self.held.get_mut(client) else { return };
+        held.retain(|index| {
+            let belief = &mut self.beliefs[*index];
+            let ends = which(belief.partition);
+            if ends {
                 (belief.end, belief.end_event) = (time, Some(event));
             }
+            !ends
+        });
+    }
+
+    /// The newest generations, as they were handed out.
+    fn note_newest(&mut self) {
+        let mut newest: Vec<i32> = Vec::with_capacity(self.seen.len());
+        for (index, seen) in self.seen.iter().enumerate() {
+            let before =
+                index.checked_sub(1).map(|before| (self.seen[before].time, newest[before]));
+            let before = before.filter(|(time, _)| !self.restarted_between(*time, seen.time));
+            let generation = seen.member.generation;
+            newest.push(before.map_or(generation, |(_, before)| before.max(generation)));
         }
+        self.newest = newest;
     }
 }
 
@@ -93,6 +115,7 @@ impl<'h> Facts<'h> {
         }
         let proofs = proofs(context);
         for (name, group) in &mut facts.groups {
+            group.note_newest();
             for belief in &mut group.beliefs {
                 let id = belief.member.member_id.as_str();
                 belief.sound_end = belief.end;
@@ -115,13 +138,11 @@ impl<'h> Facts<'h> {
             }
             Op::Assigned { group, member, partitions } => {
                 let group = self.groups.entry(group).or_default();
-                let mut owned: BTreeSet<&TopicPartition> = group
-                    .beliefs
-                    .iter()
-                    .filter(|belief| belief.client == client && belief.end == u64::MAX)
-                    .map(|belief| belief.partition)
-                    .collect();
+                let held = group.held.entry(client).or_default();
+                let mut owned: BTreeSet<&TopicPartition> =
+                    held.iter().map(|index| group.beliefs[*index].partition).collect();
                 for partition in partitions.iter().filter(|partition| !owned.contains(*partition)) {
+                    held.push(group.beliefs.len());
                     group.beliefs.push(Belief {
                         client,
                         member,

@@ -147,11 +147,17 @@ fn superseded(
             && !group.restarted_between(time, operation.end)
     };
     match group.settings.protocol {
-        GroupProtocol::Classic => group
-            .seen
-            .iter()
-            .find(|seen| newer(seen.member.generation, seen.time))
-            .map(|seen| (seen.member.generation, seen.event)),
+        GroupProtocol::Classic => {
+            let before = group.seen.partition_point(|seen| seen.time < operation.start);
+            // Nearly always nothing newer was handed out, and that is known at once.
+            let newest = before.checked_sub(1).map(|last| group.newest[last]);
+            if newest.is_none_or(|newest| newest <= member.generation) {
+                return None;
+            }
+            let mut seen = group.seen[..before].iter();
+            let newer = seen.find(|seen| newer(seen.member.generation, seen.time))?;
+            Some((newer.member.generation, newer.event))
+        }
         // A member may lag behind as long as the partition is its own.
         GroupProtocol::Consumer => group
             .beliefs

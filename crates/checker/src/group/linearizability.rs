@@ -3,7 +3,9 @@
 //! The search of Wing and Gong, with the memory of Lowe: operations are put in order one after the other, each only if no other
 //! that is not in order yet was over before it began; what was tried with the same operations in order and the same value
 //! in the register is not tried again. A write of which nobody knows whether it happened stays open for ever: it may come at any time
-//! after it was asked for, or at the very end, where nobody looks. Only those whose value was found take part.
+//! after it was asked for, or never. So it is put right before a look that finds its value, if nothing else explains that look, and of several
+//! with one value it does not matter which. They take no place among the others: what is in order is known by a short window, however
+//! long the history and however many writes stay open.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +24,7 @@ pub(crate) enum Search<'r, 'h> {
     Undecided,
 }
 
-/// A write or a read, in the order of the beginnings.
+/// A write or a read that was over at some time, in the order of the beginnings.
 struct Call<'r, 'h> {
     start: u64,
     end: u64,
@@ -52,15 +54,19 @@ pub(crate) fn search<'r, 'h>(register: &'r Register<'h>, max_steps: u64) -> Sear
             read: Some(read),
         })
         .collect();
+    let mut open: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     for write in register.writes.iter().filter(|write| write.event.is_some()) {
         let value = values.get(&write.value).copied();
-        if value.is_some() || write.end < u64::MAX {
+        if write.end < u64::MAX {
             let value = value.unwrap_or(other);
             calls.push(Call { start: write.start, end: write.end, value, read: None });
+        } else if let Some(value) = value {
+            // In the order of their starts, as all writes are.
+            open.entry(value).or_default().push(write.start);
         }
     }
     calls.sort_by_key(|call| (call.start, call.end, call.read.is_some()));
-    Searcher::new(&calls, max_steps).run()
+    Searcher::new(&calls, open, max_steps).run()
 }
 
 /// The operations that are in order, without the long beginning that all of them share.
@@ -70,6 +76,8 @@ struct Done {
     all_before: usize,
     /// Of those from there on.
     rest: BTreeSet<usize>,
+    /// How many open writes of each value, as far as it may be found again.
+    open: BTreeMap<u32, usize>,
 }
 
 impl Done {
@@ -77,18 +85,17 @@ impl Done {
         call < self.all_before || self.rest.contains(&call)
     }
 
-    fn with(&self, call: usize) -> Self {
-        let mut done = self.clone();
-        done.rest.insert(call);
-        while done.rest.remove(&done.all_before) {
-            done.all_before += 1;
-        }
-        done
+    fn count(&self) -> usize {
+        self.all_before + self.rest.len()
     }
 }
 
 struct Searcher<'c, 'r, 'h> {
     calls: &'c [Call<'r, 'h>],
+    /// For each value, the starts of the writes of which nobody knows whether they happened.
+    open: BTreeMap<u32, Vec<u64>>,
+    /// The last look that found a value.
+    last_read: BTreeMap<u32, usize>,
     tried: BTreeSet<(Done, u32)>,
     steps_left: u64,
     /// The most operations that could be put in order, and a read that did not fit then.
@@ -96,20 +103,23 @@ struct Searcher<'c, 'r, 'h> {
 }
 
 impl<'c, 'r, 'h> Searcher<'c, 'r, 'h> {
-    fn new(calls: &'c [Call<'r, 'h>], max_steps: u64) -> Self {
-        Self { calls, tried: BTreeSet::new(), steps_left: max_steps, longest: None }
+    fn new(calls: &'c [Call<'r, 'h>], open: BTreeMap<u32, Vec<u64>>, max_steps: u64) -> Self {
+        let reads = calls.iter().enumerate().filter(|(_, call)| call.read.is_some());
+        let last_read = reads.map(|(index, call)| (call.value, index)).collect();
+        let (tried, steps_left) = (BTreeSet::new(), max_steps);
+        Self { calls, open, last_read, tried, steps_left, longest: None }
     }
 
     fn run(mut self) -> Search<'r, 'h> {
         // Each entry is a state and the operations that may come next in it.
-        let start = (Done { all_before: 0, rest: BTreeSet::new() }, 0);
-        let mut stack = vec![start];
+        let start = Done { all_before: 0, rest: BTreeSet::new(), open: BTreeMap::new() };
+        let mut stack = vec![(start, 0)];
         while let Some((done, value)) = stack.pop() {
-            if done.all_before + done.rest.len() == self.calls.len() || self.only_open_left(&done) {
+            if done.count() == self.calls.len() {
                 return Search::Linearizable;
             }
             // A step costs what it remembers.
-            let cost = 1 + done.rest.len() as u64;
+            let cost = 1 + (done.rest.len() + done.open.len()) as u64;
             if self.steps_left < cost {
                 return Search::Undecided;
             }
@@ -133,19 +143,32 @@ impl<'c, 'r, 'h> Searcher<'c, 'r, 'h> {
                 self.calls[*index].read.is_some() && self.calls[*index].value == value
             });
             if let Some(index) = fitting {
-                self.push(&mut stack, done.with(index), value);
+                self.push(&mut stack, self.with(&done, index), value);
                 continue;
             }
-            let count = done.all_before + done.rest.len();
+            let mut wanted = BTreeSet::new();
+            for index in &next {
+                let call = &self.calls[*index];
+                let Some(read) = call.read else { continue };
+                wanted.insert(call.value);
+                if self.longest.is_none_or(|(longest, _)| done.count() > longest) {
+                    self.longest = Some((done.count(), read));
+                }
+            }
+            for wanted in wanted {
+                let used = done.open.get(&wanted).copied().unwrap_or(0);
+                let write = self.open.get(&wanted).and_then(|starts| starts.get(used));
+                if write.is_some_and(|start| *start <= earliest_end) {
+                    let mut done = done.clone();
+                    done.open.insert(wanted, used + 1);
+                    self.push(&mut stack, done, wanted);
+                }
+            }
             for index in next.into_iter().rev() {
                 let call = &self.calls[index];
-                match call.read {
-                    None => self.push(&mut stack, done.with(index), call.value),
-                    Some(read) => {
-                        if self.longest.is_none_or(|(longest, _)| count > longest) {
-                            self.longest = Some((count, read));
-                        }
-                    }
+                if call.read.is_none() {
+                    let value = call.value;
+                    self.push(&mut stack, self.with(&done, index), value);
                 }
             }
         }
@@ -153,15 +176,21 @@ impl<'c, 'r, 'h> Searcher<'c, 'r, 'h> {
         Search::Not { stuck_at }
     }
 
+    /// One more operation is in order.
+    fn with(&self, done: &Done, call: usize) -> Done {
+        let mut done = done.clone();
+        done.rest.insert(call);
+        while done.rest.remove(&done.all_before) {
+            done.all_before += 1;
+        }
+        let all_before = done.all_before;
+        done.open.retain(|value, _| self.last_read.get(value).is_some_and(|at| *at >= all_before));
+        done
+    }
+
     fn push(&mut self, stack: &mut Vec<(Done, u32)>, done: Done, value: u32) {
         if self.tried.insert((done.clone(), value)) {
             stack.push((done, value));
         }
-    }
-
-    /// Whether nothing is left that must have happened.
-    fn only_open_left(&self, done: &Done) -> bool {
-        let mut left = (done.all_before..self.calls.len()).filter(|call| !done.contains(*call));
-        left.all(|call| self.calls[call].end == u64::MAX && self.calls[call].read.is_none())
     }
 }

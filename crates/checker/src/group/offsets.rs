@@ -4,7 +4,7 @@ use crate::{AnomalyKind, Committed, Limits, Metrics, evidence::Evidence};
 
 use super::{
     linearizability::{Search, search},
-    registers::{Read, Register, Registers, Write},
+    registers::{Read, Register, Registers},
 };
 
 pub(crate) fn check(
@@ -41,13 +41,10 @@ pub(crate) fn check(
 
 /// One look at what is committed, by itself.
 fn found(subject: &str, register: &Register<'_>, read: &Read<'_>, evidence: &mut Evidence) {
-    let mut is_known = false;
-    for write in register.writes_of(read.value) {
-        if register.is_possible(&write, read.start, read.end) {
-            return;
-        }
-        is_known |= write.start <= read.end;
+    if !register.possible(read).is_empty() {
+        return;
     }
+    let is_known = register.first_of(read.value).is_some_and(|write| write.start <= read.end);
     if !is_known {
         let refused = register.refused.iter().find(|write| write.value == read.value);
         let why = if refused.is_some() {
@@ -79,17 +76,12 @@ fn found(subject: &str, register: &Register<'_>, read: &Read<'_>, evidence: &mut
 
 /// Two looks, one after the other, and the second found what was written before what the first found.
 fn regress(subject: &str, register: &Register<'_>, evidence: &mut Evidence) {
-    let possible = |read: &Read<'_>| -> Vec<Write<'_>> {
-        let mut writes = register.writes_of(read.value);
-        writes.retain(|write| register.is_possible(write, read.start, read.end));
-        writes
-    };
     // What each look found began at the earliest then; in the order of the ends of the looks, the latest so far.
     let mut earliest: Vec<(u64, u64, &Read<'_>)> = register
         .reads
         .iter()
         .filter_map(|read| {
-            Some((read.end, possible(read).iter().map(|write| write.start).min()?, read))
+            Some((read.end, register.possible(read).iter().map(|write| write.start).min()?, read))
         })
         .collect();
     earliest.sort_by_key(|(end, start, read)| (*end, *start, read.event));
@@ -103,7 +95,9 @@ fn regress(subject: &str, register: &Register<'_>, evidence: &mut Evidence) {
         let Some((_, start, first)) = before.checked_sub(1).map(|before| earliest[before]) else {
             continue;
         };
-        let Some(over) = possible(read).iter().map(|write| write.end).max() else { continue };
+        let Some(over) = register.possible(read).iter().map(|write| write.end).max() else {
+            continue;
+        };
         if over < start {
             evidence.bad(
                 AnomalyKind::CommitRegress,

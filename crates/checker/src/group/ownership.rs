@@ -131,6 +131,7 @@ fn needless_moves(name: &str, facts: &Facts<'_>, group: &GroupFacts<'_>, evidenc
     changes.extend(&group.restarts);
     changes.extend(facts.gone.iter().map(|(time, _)| *time));
     changes.extend(facts.topics.iter().map(|(time, ..)| *time));
+    changes.sort_unstable();
 
     let mut settled: Option<Settled<'_, '_>> = None;
     let mut before: Option<u64> = None;
@@ -140,8 +141,10 @@ fn needless_moves(name: &str, facts: &Facts<'_>, group: &GroupFacts<'_>, evidenc
         let members: BTreeSet<&str> =
             seen.iter().map(|seen| seen.member.member_id.as_str()).collect();
         // Who heard of the generation before may have joined this one with what it wanted then.
-        let is_quiet =
-            before.is_some_and(|before| !changes.iter().any(|time| (before..=last).contains(time)));
+        let is_quiet = before.is_some_and(|before| {
+            let next = changes.partition_point(|time| *time < before);
+            changes.get(next).is_none_or(|time| *time > last)
+        });
         before = Some(first);
         if !is_quiet || settled.as_ref().is_some_and(|settled| settled.members != members) {
             settled = None;

@@ -40,7 +40,48 @@ pub(crate) struct Register<'h> {
     pub(crate) reads: Vec<Read<'h>>,
     /// For each end of a certain write, in order, the latest start among those that ended up to then.
     over: Vec<(u64, u64)>,
-    by_value: BTreeMap<Option<&'h Committed>, Vec<usize>>,
+    every: Index,
+    by_value: BTreeMap<Option<&'h Committed>, Index>,
+}
+
+/// Some of the writes, so that those of a time are found without looking at all of them.
+#[derive(Debug, Default)]
+struct Index {
+    /// In the order of their starts.
+    writes: Vec<usize>,
+    /// For each of these, the latest certain end up to there.
+    latest_end: Vec<u64>,
+    /// Those of which nobody knows whether they happened.
+    open: Vec<usize>,
+}
+
+impl Index {
+    fn push(&mut self, index: usize, write: &Write<'_>) {
+        let latest = self.latest_end.last().copied().unwrap_or(0);
+        let is_open = write.end == u64::MAX;
+        self.writes.push(index);
+        self.latest_end.push(if is_open { latest } else { latest.max(write.end) });
+        if is_open {
+            self.open.push(index);
+        }
+    }
+
+    /// Those that began up to `begun`, and were not over before `over`; in no order.
+    fn between<'a>(
+        &'a self,
+        writes: &'a [Write<'_>],
+        over: u64,
+        begun: u64,
+    ) -> impl Iterator<Item = usize> + 'a {
+        let end = self.writes.partition_point(|index| writes[*index].start <= begun);
+        let certain = (0..end).rev().take_while(move |at| self.latest_end[*at] >= over);
+        let certain = certain.map(|at| self.writes[at]).filter(move |index| {
+            let end = writes[*index].end;
+            end != u64::MAX && end >= over
+        });
+        let open = self.open.iter().copied().take_while(move |at| writes[*at].start <= begun);
+        certain.chain(open)
+    }
 }
 
 /// All of them.
@@ -105,9 +146,9 @@ impl<'h> Registers<'h> {
         end: u64,
     ) -> Option<Vec<Option<&'h Committed>>> {
         let register = self.registers.get(&(group, partition))?;
-        let possible =
-            register.writes.iter().filter(|write| register.is_possible(write, start, end));
-        Some(possible.map(|write| write.value).collect())
+        let over = register.overwritten_before(start);
+        let possible = register.every.between(&register.writes, over, end);
+        Some(possible.map(|index| register.writes[index].value).collect())
     }
 }
 
@@ -140,7 +181,8 @@ impl<'h> Register<'h> {
         }
         self.over = ends;
         for (index, write) in self.writes.iter().enumerate() {
-            self.by_value.entry(write.value).or_default().push(index);
+            self.every.push(index, write);
+            self.by_value.entry(write.value).or_default().push(index, write);
         }
     }
 
@@ -150,14 +192,16 @@ impl<'h> Register<'h> {
         if over == 0 { 0 } else { self.over[over - 1].1 }
     }
 
-    /// Whether a look between the two times may have found this.
-    pub(crate) fn is_possible(&self, write: &Write<'_>, start: u64, end: u64) -> bool {
-        write.start <= end && write.end >= self.overwritten_before(start)
+    /// What a look may have found, of what has the value that it found.
+    pub(crate) fn possible(&self, read: &Read<'_>) -> Vec<Write<'h>> {
+        let over = self.overwritten_before(read.start);
+        let Some(index) = self.by_value.get(&read.value) else { return Vec::new() };
+        index.between(&self.writes, over, read.end).map(|index| self.writes[index]).collect()
     }
 
-    /// The writes of that value.
-    pub(crate) fn writes_of(&self, value: Option<&Committed>) -> Vec<Write<'h>> {
-        let indices = self.by_value.get(&value).into_iter().flatten();
-        indices.map(|index| self.writes[*index]).collect()
+    /// The first write of that value.
+    pub(crate) fn first_of(&self, value: Option<&Committed>) -> Option<&Write<'h>> {
+        let first = self.by_value.get(&value)?.writes.first()?;
+        Some(&self.writes[*first])
     }
 }

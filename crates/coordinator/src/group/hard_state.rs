@@ -84,7 +84,7 @@ impl HardState {
         {
             let current = self.offsets.get(&group, &topic, partition);
             let is_newer = current.is_none_or(|current| current.log_offset < log_offset);
-            if committed && (is_newer || crate::mutants::mutant("marker-wins")) {
+            if committed && (is_newer || kavka_mutants::mutant("marker-wins")) {
                 self.offsets.set(&group, &topic, partition, &value, log_offset);
             }
         }

@@ -34,7 +34,7 @@ impl<'a> LoggedOffset<'a> {
         }
         let (offset, leader_epoch) = (value.int64()?, value.int32()?);
         let leader_epoch =
-            if crate::mutants::mutant("epoch-not-loaded") { -1 } else { leader_epoch };
+            if kavka_mutants::mutant("epoch-not-loaded") { -1 } else { leader_epoch };
         let metadata = if version == 3 { value.string()? } else { value.compact_string()? };
         let commit_timestamp_ms = value.int64()?;
         let topic_id = if version == 3 { Uuid::ZERO } else { value.topic_id()? };

@@ -432,7 +432,7 @@ impl Reply {
     pub(crate) fn release(&self) -> Release {
         match self {
             Reply::Heartbeat(_) => Release::Immediate,
-            Reply::CommitOffsets(_) if crate::mutants::mutant("acknowledged-too-early") => {
+            Reply::CommitOffsets(_) if kavka_mutants::mutant("acknowledged-too-early") => {
                 Release::Immediate
             }
             Reply::Join(join) if join.error != ErrorCode::None => Release::Immediate,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
     offsets,
     timers::{Timer, Timers},
 };
-use crate::{Monotonic, Now, mutants::mutant};
+use crate::{Monotonic, Now};
 
 /// The groups and offsets of one partition of `__consumer_offsets`. See [the module](super) for how it is run.
 ///

@@ -53,7 +53,7 @@ impl Classic {
         self.rejoin = None;
         let now = ctx.monotonic();
         let leave = leave.unwrap_or(ctx.config.group_instance_id.is_none())
-            && !crate::mutants::mutant("closes-without-leaving");
+            && !kavka_mutants::mutant("closes-without-leaving");
         let request = self.departure.take().and_then(|former| former.request);
         self.departure = Some(Departure {
             cause,

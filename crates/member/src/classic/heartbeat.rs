@@ -1,5 +1,6 @@
 //! Heartbeats: from the answer to JoinGroup on, so that a long assignment does not cost the membership.
 
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode};
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::{
     Cause, Coordinator, HeartbeatRequest, Monotonic, Request, RequestId, Target, Trace,
-    backoff::Attempts, context::Context, mutants::mutant, output::Trouble, positions::Positions,
+    backoff::Attempts, context::Context, output::Trouble, positions::Positions,
 };
 
 #[derive(Clone, Debug, Default, Hash)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kavka_mutants::mutant;
 use kavka_protocol::ByteString;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
 use crate::{
     Cause, Coordinator, ErrorKind, Event, Failure, JoinRequest, JoinResponse, RebalanceProtocol,
     Request, RequestId, Subscription, Target, TopicPartition, Trace, context::Context,
-    mutants::mutant, output::Trouble, positions::Positions, subscription,
+    output::Trouble, positions::Positions, subscription,
 };
 
 impl Classic {
@@ -152,6 +153,7 @@ impl Classic {
         self.assignor = assignor;
         self.reason = None;
         self.snapshot = None;
+        self.skipped = None;
         self.go(ctx, State::CompletingRebalance);
         self.heartbeat.start(ctx);
         if self.departure.is_some() {

@@ -16,6 +16,7 @@ mod heartbeat;
 mod join;
 mod preparation;
 pub(crate) mod reactions;
+mod skipped;
 mod sync;
 
 use std::{
@@ -25,6 +26,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode};
 
 use self::{departure::Departure, preparation::Preparation};
@@ -33,7 +35,6 @@ use crate::{
     TopicMetadata, TopicPartition, TopicShape, Trace,
     backoff::Attempts,
     context::Context,
-    mutants::mutant,
     positions::{
         Positions,
         commit::{Commits, Identity},
@@ -113,6 +114,8 @@ pub(crate) struct Classic {
     poll_overdue: bool,
     /// What the topics looked like when this member, as the leader, assigned.
     snapshot: Option<BTreeMap<ByteString, TopicShape>>,
+    /// This member leads and was told to leave the assignment alone: whether it still fits is to be found out.
+    skipped: Option<skipped::Skipped>,
 }
 
 impl fmt::Display for State {
@@ -156,6 +159,7 @@ impl Classic {
             last_poll: Monotonic::ORIGIN,
             poll_overdue: false,
             snapshot: None,
+            skipped: None,
         }
     }
 
@@ -316,7 +320,7 @@ impl Classic {
             State::CompletingRebalance if self.to_sync.is_some() && coordinator.is_some() => {
                 coordinator.is_some_and(|coordinator| self.send_sync(ctx, coordinator))
             }
-            _ => self.maybe_heartbeat(ctx, coordinator),
+            _ => self.maybe_describe(ctx, coordinator) || self.maybe_heartbeat(ctx, coordinator),
         }
     }
 
@@ -337,7 +341,9 @@ impl Classic {
         let preparation = self.preparation.as_ref().map(Preparation::next_deadline);
         let departure =
             self.departure.as_ref().and_then(|departure| departure.next_deadline(has_coordinator));
-        [retry, poll, heartbeat, preparation, departure].into_iter().flatten().min()
+        let description = self.next_description(has_coordinator);
+        let deadlines = [retry, poll, heartbeat, preparation, departure, description];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Not while a JoinGroup is under way: the coordinator bounds that by the same time.
@@ -368,6 +374,7 @@ impl Classic {
         self.generation = -1;
         self.is_leader = false;
         self.snapshot = None;
+        self.skipped = None;
         self.claimed_in_vain = false;
         self.preparation = None;
         self.sync = None;

@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode};
 
 use super::{
     Classic, PROTOCOL_TYPE, State, Verdict,
     preparation::Then,
     reactions::{self, Reaction},
+    skipped::Skipped,
 };
 use crate::{
     AssignTask, Assignment, Cause, Coordinator, ErrorKind, Event, Failure, GroupMember,
     JoinResponse, JoinedMember, MemberError, RebalanceProtocol, Request, RequestId, Subscription,
     SyncRequest, Target, TopicPartition, TopicShape, Trace,
     context::Context,
-    mutants::mutant,
     output::Trouble,
     positions::{Positions, commit::Commits},
     subscription,
@@ -61,7 +62,11 @@ impl Classic {
             members.push(GroupMember { member_id, instance_id, subscription, metadata });
         }
         if response.skip_assignment {
-            // The assignment stays; but changes of the topics are this member's to watch.
+            // The assignment stays; but changes of the topics are this member's to watch, and what changed while it was away is
+            // to be found out.
+            if !mutant("skips-blindly") {
+                self.skipped = Some(Skipped::new(topics.clone()));
+            }
             self.snapshot = Some(positions.shapes(topics));
             self.to_sync = Some(Vec::new());
             return;
@@ -202,7 +207,7 @@ impl Classic {
     ) {
         self.go(ctx, State::Stable);
         commits.restart_interval(ctx);
-        if self.is_departing() {
+        if self.is_departing() && !mutant("begins-while-leaving") {
             // What is owned is on its way out already, and is committed in this generation. Nothing new is begun with: what the
             // share adds goes to the others when this member has left.
             return;

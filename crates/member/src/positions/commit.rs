@@ -397,7 +397,7 @@ impl Pending {
 
     /// What was sent stays until it is answered: it was sent in time, and may have been done.
     fn strike_off_lost(&mut self, ctx: &Context<'_>, positions: &Positions) {
-        if self.under_way.is_some() || crate::mutants::mutant("commits-what-it-lost") {
+        if self.under_way.is_some() || kavka_mutants::mutant("commits-what-it-lost") {
             return;
         }
         let failed = &mut self.failed;

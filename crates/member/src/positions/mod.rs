@@ -16,11 +16,12 @@ use std::{
     fmt,
 };
 
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, Uuid};
 
 use crate::{
     CommitOffset, Consumed, ErrorKind, Event, Monotonic, OffsetReset, RequestId, TopicMetadata,
-    TopicPartition, TopicShape, backoff::Attempts, context::Context, mutants::mutant,
+    TopicPartition, TopicShape, backoff::Attempts, context::Context,
 };
 
 /// Where to read next.

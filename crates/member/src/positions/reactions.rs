@@ -68,7 +68,7 @@ pub(crate) fn on_fetch(code: ErrorCode, topic: Option<&ByteString>) -> FetchReac
     let unknown = topic.cloned().unwrap_or_default();
     match code {
         ErrorCode::None => FetchReaction::Done,
-        ErrorCode::UnstableOffsetCommit if crate::mutants::mutant("error-is-no-offset") => {
+        ErrorCode::UnstableOffsetCommit if kavka_mutants::mutant("error-is-no-offset") => {
             FetchReaction::Done
         }
         ErrorCode::CoordinatorNotAvailable | ErrorCode::NotCoordinator => {

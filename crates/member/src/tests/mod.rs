@@ -7,4 +7,5 @@ mod membership;
 mod offsets;
 mod properties;
 mod reactions;
+mod regressions;
 mod wire;

@@ -89,6 +89,7 @@ impl Peer {
                     let response = JoinResponse {
                         protocol_name: Some(join.protocols[0].0.clone()),
                         leader: if self.generation % 3 == 0 { "m" } else { "x" }.into(),
+                        skip_assignment: self.generation % 6 == 0,
                         members: vec![JoinedMember {
                             member_id: "m".into(),
                             instance_id: None,
@@ -152,6 +153,17 @@ impl Peer {
                 let rows = queries.iter().map(|query| (query.partition.clone(), row.clone()));
                 Response::EndOfEpochs(rows.collect())
             }
+            Request::DescribeGroup { .. } => Response::DescribeGroup(match error {
+                ErrorCode::None => {
+                    let share = (0..self.generation % 4).map(tp).collect();
+                    let share = Assignment { partitions: share, user_data: None }.encode();
+                    Ok(GroupDescription {
+                        is_stable: self.generation % 2 == 0,
+                        assignments: vec![share],
+                    })
+                }
+                error => Err(error),
+            }),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode};
 
 use super::{
@@ -12,7 +13,6 @@ use crate::group::{
     EventKind, GroupState, JoinReply, JoinRequest, RebalanceReason, Reply, RequestId,
     context::Context, timers::GroupTimer,
 };
-use crate::mutants::mutant;
 
 /// Whether a request can start a group: it must say what protocol the group is to have.
 pub(crate) fn names_a_protocol(request: &JoinRequest) -> bool {
@@ -420,7 +420,8 @@ impl ClassicGroup {
         };
         let member = Member {
             assignment: former.assignment,
-            former_id: Some(former_id.clone()),
+            // Nobody has spoken under an id that has a former one: who lost that answer too still asks under the first.
+            former_id: former.former_id.or_else(|| Some(former_id.clone())),
             ..Member::of(&request)
         };
         self.insert_member(member_id.clone(), member);

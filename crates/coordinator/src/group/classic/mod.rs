@@ -29,6 +29,7 @@ use std::{
     time::Duration,
 };
 
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode};
 
 use self::{
@@ -40,7 +41,7 @@ use super::{
     EventKind, GroupMember, GroupState, GroupValue, JoinReply, JoinedMember, Record, Reply,
     RequestId, SyncReply, context::Context, timers::GroupTimer,
 };
-use crate::{Now, mutants::mutant};
+use crate::Now;
 
 /// A group that is being served. See the module.
 #[derive(Clone, Debug, Hash)]

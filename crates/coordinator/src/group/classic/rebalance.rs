@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode};
 
 use super::ClassicGroup;
@@ -12,7 +13,6 @@ use crate::{
         EventKind, GroupState, RebalanceReason, Reply, SyncReply, context::Context,
         timers::GroupTimer,
     },
-    mutants::mutant,
 };
 
 /// A rebalance that is under way.
@@ -245,11 +245,11 @@ impl ClassicGroup {
     pub(super) fn drop_assignments(&mut self, ctx: &mut Context<'_>, error: ErrorCode) {
         let mut parked = Vec::new();
         for (id, member) in &mut self.members {
-            if !mutant("old-assignment-kept") {
-                member.assignment = Bytes::new();
-            }
+            member.assignment = Bytes::new();
             if let Some(request) = member.sync.take() {
-                ctx.answer(request, Reply::Sync(SyncReply::refusal(error)));
+                if !mutant("rebalance-forgets-syncs") {
+                    ctx.answer(request, Reply::Sync(SyncReply::refusal(error)));
+                }
                 parked.push(id.clone());
             }
         }

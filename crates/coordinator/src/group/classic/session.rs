@@ -1,5 +1,6 @@
 //! Sessions: heartbeats keep them, leaving and silence end them. Commits are here as well, as far as they are a member's.
 
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode};
 
 use super::{ClassicGroup, rebalance::SHORTEST_WAIT};
@@ -7,7 +8,6 @@ use crate::group::{
     CommitRequest, EventKind, GroupState, HeartbeatRequest, LeaveRequest, LeavingMember,
     LeftMember, RebalanceReason, RequestId, context::Context, timers::GroupTimer,
 };
-use crate::mutants::mutant;
 
 impl ClassicGroup {
     /// The code of a Heartbeat.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode};
 
 use super::ClassicGroup;
@@ -10,7 +11,6 @@ use crate::group::{
     EventKind, GroupState, RebalanceReason, Reply, RequestId, SyncReply, SyncRequest,
     context::Context,
 };
-use crate::mutants::mutant;
 
 impl ClassicGroup {
     /// Decides on a SyncGroup: answers it, or parks it until the leader's is there.

@@ -1,5 +1,6 @@
 //! OffsetCommit: from the partitions of a request to records and codes.
 
+use kavka_mutants::mutant;
 use kavka_protocol::{ErrorCode, Uuid};
 
 use crate::{
@@ -8,7 +9,6 @@ use crate::{
         CommitPartition, CommitReply, CommitRequest, CommitTopic, CommittedTopic, GroupConfig,
         OffsetValue, Record,
     },
-    mutants::mutant,
 };
 
 /// The same code for every partition of the request.

@@ -27,7 +27,7 @@ pub(crate) fn delete_offsets(
     let mut records = Vec::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for (topic, partitions) in &request.topics {
-        let code = if is_subscribed(topic) && !crate::mutants::mutant("read-offsets-deleted") {
+        let code = if is_subscribed(topic) && !kavka_mutants::mutant("read-offsets-deleted") {
             ErrorCode::GroupSubscribedToTopic
         } else {
             for partition in partitions {
@@ -50,7 +50,7 @@ pub(crate) fn group_tombstones(hard: &HardState, group: &ByteString) -> Vec<Reco
     for (topic, committed) in hard.offsets.of_group(group) {
         partitions.extend(committed.iter().map(|c| (topic.clone(), c.partition)));
     }
-    let skipped = usize::from(crate::mutants::mutant("offset-survives-its-group"));
+    let skipped = usize::from(kavka_mutants::mutant("offset-survives-its-group"));
     let partitions = partitions.iter().skip(skipped);
     partitions.map(|(topic, partition)| tombstone(group, topic, *partition)).collect()
 }

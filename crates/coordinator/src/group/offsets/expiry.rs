@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use kavka_mutants::mutant;
 use kavka_protocol::ByteString;
 
 use super::delete::tombstone;
 use crate::group::{GroupState, OffsetValue, Record, classic::ClassicGroup, hard_state::HardState};
-use crate::mutants::mutant;
 
 /// From when on the retention of a group's offsets counts, and for which topics.
 #[derive(Debug, PartialEq)]

@@ -1,12 +1,12 @@
 //! OffsetFetch: what was committed.
 
+use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
 use super::table::Committed;
 use crate::group::{
     FetchReply, FetchRequest, FetchTopic, FetchedPartition, FetchedTopic, hard_state::HardState,
 };
-use crate::mutants::mutant;
 
 /// The offsets of a group. One that does not exist has none, which is no error.
 pub(crate) fn fetch_offsets(hard: &HardState, request: &FetchRequest) -> FetchReply {

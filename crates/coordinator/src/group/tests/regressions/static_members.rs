@@ -143,6 +143,27 @@ fn apache_23542_static_member_that_never_heard_of_its_new_id_is_not_fenced() {
     assert_eq!(ctx.join_now(retry).error, ErrorCode::FencedInstanceId);
 }
 
+/// Found by the simulation: the second answer is lost as well, and the third request, still under the only id that the member has
+/// heard of, fenced it.
+#[test]
+fn static_member_that_loses_several_answers_is_not_fenced_under_its_former_id() {
+    let mut ctx = Context::new();
+    let ids = stable(&mut ctx);
+    let known = ids.iter().find(|id| instance(id) == "a").unwrap().clone();
+    let without_id = JoinRequest { connection: Some(ctx.connection()), ..named("a") };
+    ctx.join_now(without_id);
+    let mut last = ByteString::new();
+    for _ in 0..3 {
+        let connection = Some(ctx.connection());
+        let retry = JoinRequest { member_id: known.clone(), connection, ..named("a") };
+        let reply = ctx.join_now(retry);
+        assert_eq!(reply.error, ErrorCode::None);
+        last = reply.member_id;
+    }
+    assert_eq!(ctx.heartbeat_as(&last, Some("a"), 1), ErrorCode::None);
+    assert_eq!(ctx.heartbeat_as(&known, Some("a"), 1), ErrorCode::FencedInstanceId);
+}
+
 /// The leader returns and is told to leave the assignment alone; it still gets to see the members, so that it can notice new
 /// partitions, and when it joins again because of them there is a rebalance.
 #[test]
