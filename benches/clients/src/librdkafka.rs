@@ -5,21 +5,21 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::DeliveryResult,
+    message::{BorrowedMessage, DeliveryResult},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 
 use crate::{
     Load, PARTITIONS, payload,
-    usage::{Measured, Meter},
+    usage::{self, Measured, Meter},
 };
 
 /// Counts deliveries.
@@ -48,12 +48,14 @@ pub(crate) fn produce(load: &Load) -> anyhow::Result<Measured> {
         .set("compression.type", &load.codec)
         .set("linger.ms", "5")
         .set("batch.size", load.batch_size.to_string())
-        .set("message.max.bytes", (load.batch_size.max(1_048_576) + 1024).to_string())
-        // As much as the buffer.memory of the others; the default number of messages.
+        .set("message.max.bytes", load.max_request_size().to_string())
+        // As much as the buffer.memory of the others, and no other limit: numbers of messages would make batches smaller than asked for.
         .set("queue.buffering.max.kbytes", "32768")
+        .set("queue.buffering.max.messages", "10000000")
+        .set("batch.num.messages", "1000000")
         .create_with_context(count.clone())?;
     let values = payload::values(load.size);
-    send(&producer, &count, load, &values, load.records / 10)?;
+    send(&producer, &count, load, &values, load.warm_up())?;
     let meter = Meter::start();
     send(&producer, &count, load, &values, load.records)?;
     meter.stop()
@@ -65,16 +67,66 @@ pub(crate) fn consume(load: &Load) -> anyhow::Result<Measured> {
         .set("group.id", "bench")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
+        // As the others do by default; so are all sizes and times of fetches.
+        .set("check.crcs", "true")
         .create()?;
     let mut partitions = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         partitions.add_partition_offset(&load.topic, partition, Offset::Offset(0))?;
     }
     consumer.assign(&partitions)?;
-    read_records(&consumer, load, load.records / 10)?;
+    read_records(&consumer, load, load.warm_up())?;
     let meter = Meter::start();
     read_records(&consumer, load, load.records)?;
     meter.stop()
+}
+
+fn member(load: &Load) -> anyhow::Result<BaseConsumer> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &load.bootstrap)
+        .set("group.id", &load.group)
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("check.crcs", "true")
+        .create()?;
+    consumer.subscribe(&[&load.topic])?;
+    Ok(consumer)
+}
+
+/// Memory while it is a member.
+pub(crate) fn idle(load: &Load) -> anyhow::Result<u64> {
+    let consumer = member(load)?;
+    let until = Instant::now() + Duration::from_secs(2);
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        ensure!(consumer.poll(left).is_none(), "the topic is not empty, or cannot be read");
+    }
+    ensure!(consumer.assignment()?.count() > 0, "nothing was assigned");
+    usage::rss_kib()
+}
+
+pub(crate) fn commit(load: &Load) -> anyhow::Result<(Measured, Vec<Duration>)> {
+    let consumer = member(load)?;
+    consumer.commit_message(&next(&consumer)?, CommitMode::Sync)?;
+    let mut latencies = Vec::with_capacity(load.records as usize);
+    let meter = Meter::start();
+    for _ in 0..load.records {
+        let message = next(&consumer)?;
+        let began = Instant::now();
+        consumer.commit_message(&message, CommitMode::Sync)?;
+        latencies.push(began.elapsed());
+    }
+    Ok((meter.stop()?, latencies))
+}
+
+/// The next record. A rebalance makes a poll return without one.
+fn next(consumer: &BaseConsumer) -> anyhow::Result<BorrowedMessage<'_>> {
+    let until = Instant::now() + Duration::from_secs(30);
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        if let Some(message) = consumer.poll(left) {
+            return Ok(message?);
+        }
+    }
+    bail!("no record within 30 s")
 }
 
 /// Looks at each value.

@@ -5,7 +5,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     thread,
 };
@@ -36,7 +36,8 @@ use kavka_protocol::{
 
 #[derive(Args)]
 pub(crate) struct Options {
-    #[arg(long, default_value_t = 19_092)]
+    /// 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
     port: u16,
     /// Partitions of every topic.
     #[arg(long, default_value_t = 8)]
@@ -68,25 +69,54 @@ const APIS: [(ApiKey, i16); 7] = [
     (ApiKey::ListOffsets, 7),
 ];
 
+/// What was produced since somebody asked.
+static PRODUCED: Produced = Produced {
+    requests: AtomicU64::new(0),
+    batches: AtomicU64::new(0),
+    records: AtomicU64::new(0),
+    bytes: AtomicU64::new(0),
+};
+
+/// So that it shows whether clients make the batches that they are asked for.
+struct Produced {
+    requests: AtomicU64,
+    batches: AtomicU64,
+    records: AtomicU64,
+    bytes: AtomicU64,
+}
+
 /// Of what was produced.
 static NEXT_OFFSET: AtomicI64 = AtomicI64::new(0);
 
+/// Serves until its standard input ends. For each line there it prints what was produced since the last, as JSON.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", options.port))?;
     let setup = Arc::new(Setup {
-        port: i32::from(options.port),
+        port: i32::from(listener.local_addr()?.port()),
         partitions: options.partitions,
         batches: batches(options)?,
     });
     println!("listening on 127.0.0.1:{}", setup.port);
-    for stream in listener.incoming() {
-        let stream = stream?;
-        let setup = Arc::clone(&setup);
-        thread::spawn(move || {
-            if let Err(error) = serve(stream, &setup) {
-                eprintln!("a connection ended: {error:#}");
-            }
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let setup = Arc::clone(&setup);
+            thread::spawn(move || {
+                if let Err(error) = stream.map_err(Into::into).and_then(|it| serve(it, &setup)) {
+                    eprintln!("a connection ended: {error:#}");
+                }
+            });
+        }
+    });
+    for line in std::io::stdin().lines() {
+        line?;
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        let counts = serde_json::json!({
+            "requests": take(&PRODUCED.requests),
+            "batches": take(&PRODUCED.batches),
+            "records": take(&PRODUCED.records),
+            "bytes": take(&PRODUCED.bytes),
         });
+        println!("{counts}");
     }
     Ok(())
 }
@@ -111,9 +141,9 @@ fn batches(options: &Options) -> anyhow::Result<Vec<(Vec<u8>, i64)>> {
 
 /// What a partition has from an offset on: the same again and again, up to so many bytes.
 fn fetched(setup: &Setup, mut offset: i64, room: usize) -> Bytes {
-    let mut out = Vec::with_capacity(room.min(1 << 20));
+    let mut out = Vec::with_capacity(room);
     for (batch, count) in setup.batches.iter().cycle() {
-        if !out.is_empty() && out.len() + batch.len() > room.min(1 << 20) {
+        if !out.is_empty() && out.len() + batch.len() > room {
             break;
         }
         let start = out.len();
@@ -212,6 +242,7 @@ fn answer(frame: Bytes, setup: &Setup) -> anyhow::Result<Option<Vec<u8>>> {
             if request.acks == 0 {
                 return Ok(None);
             }
+            PRODUCED.requests.fetch_add(1, Ordering::Relaxed);
             let responses = request.topic_data.into_iter().map(|topic| TopicProduceResponse {
                 name: topic.name,
                 partition_responses: topic
@@ -221,6 +252,9 @@ fn answer(frame: Bytes, setup: &Setup) -> anyhow::Result<Option<Vec<u8>>> {
                         let batch = row.records.unwrap_or_default();
                         let count =
                             BatchHeader::parse(&batch).map_or(0, |batch| batch.record_count);
+                        PRODUCED.batches.fetch_add(1, Ordering::Relaxed);
+                        PRODUCED.records.fetch_add(count.unsigned_abs().into(), Ordering::Relaxed);
+                        PRODUCED.bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
                         PartitionProduceResponse {
                             index: row.index,
                             base_offset: NEXT_OFFSET.fetch_add(i64::from(count), Ordering::Relaxed),
@@ -235,7 +269,7 @@ fn answer(frame: Bytes, setup: &Setup) -> anyhow::Result<Option<Vec<u8>>> {
         }
         ApiKey::Fetch => {
             let request = FetchRequest::decode(&mut reader, version)?;
-            let mut left = usize::try_from(request.max_bytes)?.min(2 << 20);
+            let mut left = usize::try_from(request.max_bytes)?;
             let mut row = |row: &FetchPartition| {
                 let room = left.min(usize::try_from(row.partition_max_bytes).unwrap_or(0));
                 let records = match room {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
 
 /// The beginning of a stretch.
@@ -26,11 +27,19 @@ impl Meter {
 
     pub(crate) fn stop(&self) -> anyhow::Result<Measured> {
         let (cpu, wall) = (cpu().saturating_sub(self.cpu), self.began.elapsed());
-        let status = std::fs::read_to_string("/proc/self/status")?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|text| text.trim().strip_suffix(" kB"));
-        Ok(Measured { cpu, wall, max_rss_kib: peak.unwrap_or("0").trim().parse()? })
+        Ok(Measured { cpu, wall, max_rss_kib: status_kib("VmHWM:")? })
     }
+}
+
+/// Memory that is resident now, pages of the program's file included.
+pub(crate) fn rss_kib() -> anyhow::Result<u64> {
+    status_kib("VmRSS:")
+}
+
+fn status_kib(name: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
+    Ok(value.trim().trim_end_matches(" kB").parse()?)
 }
 
 fn cpu() -> Duration {

@@ -11,6 +11,7 @@ mod batch;
 mod builder;
 mod core;
 mod delivery;
+mod memory;
 mod metrics;
 mod node;
 mod partition;

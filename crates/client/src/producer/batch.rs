@@ -4,10 +4,11 @@ use bytes::Bytes;
 use kavka_protocol::records::{
     BatchBuilder, BatchHeader, Compressor, Decompressor, RecordHeader, patch_producer,
 };
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     delivery::{DeliveryFuture, Promise},
+    memory::Grant,
     record::ProducerRecord,
 };
 use crate::{Error, ErrorKind};
@@ -50,7 +51,7 @@ pub(super) struct Batch {
     /// Why it was not delivered yet.
     pub(super) last_error: Option<Error>,
     /// Given back when the batch is no more; the parts of a split batch share it.
-    memory: Arc<OwnedSemaphorePermit>,
+    memory: Arc<Grant>,
 }
 
 #[derive(Debug)]
@@ -70,13 +71,13 @@ impl Batch {
     pub(super) fn open(
         promise: Promise,
         capacity: usize,
-        memory: OwnedSemaphorePermit,
+        memory: Grant,
         opened: Instant,
         deadline: Instant,
     ) -> Self {
         Self {
             promise: Arc::new(promise),
-            content: Content::Open(BatchBuilder::new(0).with_capacity(capacity)),
+            content: Content::Open(BatchBuilder::new(0).with_buffer(memory.buffer(capacity))),
             records: 0,
             capacity,
             raw_size: 0,
@@ -159,9 +160,13 @@ impl Batch {
                     }
                     None => builder,
                 };
-                builder.build_with(compressor).map_err(|error| {
+                let (bytes, collected) = builder.build_recycling(compressor).map_err(|error| {
                     Error::new(ErrorKind::Record, format!("a batch cannot be built: {error}"))
-                })?
+                })?;
+                if let Some(buffer) = collected {
+                    self.memory.recycle(buffer);
+                }
+                bytes
             }
             Content::Built(bytes, built) if built == sequence => bytes,
             Content::Built(bytes, _) => {
@@ -240,5 +245,16 @@ impl Batch {
             part(first, first_builder, first_count, self.sequence),
             part(second, second_builder, second_count, second_sequence),
         )))
+    }
+}
+
+impl Drop for Batch {
+    /// Its buffer is for another batch, if nobody sends from it any more.
+    fn drop(&mut self) {
+        if let Content::Built(bytes, _) = std::mem::replace(&mut self.content, Content::Broken)
+            && let Ok(bytes) = bytes.try_into_mut()
+        {
+            self.memory.recycle(bytes.into());
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! the other way round. Memory of a batch is taken from the budget before the batch is begun and given back when its bytes are gone.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -16,13 +16,14 @@ use bytestring::ByteString;
 use kavka_protocol::{ErrorCode, hash, messages::InitProducerIdRequest, records::HEADER_SIZE};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Mutex as AsyncMutex, Notify, watch},
     time::{Instant, sleep, timeout_at},
 };
 
 use super::{
     batch::{Batch, Identity},
     delivery::{Completion, DeliveryFuture, Observer, Outstanding, Promise},
+    memory::{Grant, Memory},
     metrics::Counters,
     node::Node,
     partition::{NOBODY, Partition, Readiness, State},
@@ -43,9 +44,10 @@ pub(super) struct Core {
     pub(super) settings: ProducerSettings,
     runtime: Handle,
     started: Instant,
-    topics: RwLock<HashMap<ByteString, Arc<Topic>>>,
+    /// Looked up for every record: for the few topics of most producers a tree beats a hash of the name.
+    topics: RwLock<BTreeMap<ByteString, Arc<Topic>>>,
     nodes: RwLock<HashMap<i32, Arc<Node>>>,
-    memory: Arc<Semaphore>,
+    memory: Arc<Memory>,
     /// How many wait for memory: nothing lingers meanwhile.
     memory_waiters: AtomicUsize,
     pub(super) outstanding: Arc<Outstanding>,
@@ -126,7 +128,7 @@ impl Core {
         })?;
         let core = Arc::new(Self {
             cluster,
-            memory: Arc::new(Semaphore::new(settings.buffer_memory)),
+            memory: Memory::new(settings.buffer_memory, settings.batch_size),
             settings,
             runtime,
             started: Instant::now(),
@@ -192,14 +194,14 @@ impl Core {
 
     /// Bytes of the buffer that batches have.
     pub(super) fn buffered_bytes(&self) -> usize {
-        self.settings.buffer_memory - self.memory.available_permits()
+        self.memory.taken()
     }
 
-    fn topics(&self) -> RwLockReadGuard<'_, HashMap<ByteString, Arc<Topic>>> {
+    fn topics(&self) -> RwLockReadGuard<'_, BTreeMap<ByteString, Arc<Topic>>> {
         self.topics.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn topics_mut(&self) -> RwLockWriteGuard<'_, HashMap<ByteString, Arc<Topic>>> {
+    fn topics_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<ByteString, Arc<Topic>>> {
         self.topics.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -257,7 +259,7 @@ impl Core {
         record: &ProducerRecord<'_>,
         bound: usize,
         timestamp_ms: i64,
-        memory: &mut Option<OwnedSemaphorePermit>,
+        memory: &mut Option<Grant>,
         may_pass: bool,
     ) -> Result<Attempt, Error> {
         let topics = self.topics();
@@ -384,7 +386,7 @@ impl Core {
         record: &ProducerRecord<'_>,
         bound: usize,
         timestamp_ms: i64,
-        memory: &mut Option<OwnedSemaphorePermit>,
+        memory: &mut Option<Grant>,
     ) -> Result<Attempt, Error> {
         // Under the partition's lock: who closes looks at the partition after this.
         if self.is_closed() {
@@ -395,20 +397,16 @@ impl Core {
         {
             return Ok(Attempt::Taken(delivery));
         }
-        let capacity = self.settings.batch_size.min(self.settings.buffer_memory);
-        let capacity = capacity.max(bound + HEADER_SIZE);
-        let permit = match memory.take() {
-            Some(permit) => permit,
-            None => match self.try_memory(capacity) {
-                Some(permit) => permit,
-                None => return Ok(Attempt::Full(capacity)),
-            },
-        };
+        let capacity = self.memory.usual().max(bound + HEADER_SIZE);
+        let taken = memory
+            .take()
+            .or_else(|| u32::try_from(capacity).ok().and_then(|bytes| self.memory.try_take(bytes)));
+        let Some(grant) = taken else { return Ok(Attempt::Full(capacity)) };
         let now = Instant::now();
         let completion = Completion::new(partition.topic.clone(), partition.index);
         let promise = Promise::new(completion, &self.outstanding);
         let deadline = now + self.settings.delivery_timeout;
-        let mut batch = Batch::open(promise, capacity, permit, now, deadline);
+        let mut batch = Batch::open(promise, capacity, grant, now, deadline);
         let Some(delivery) = batch.append(record, bound, timestamp_ms) else {
             return Err(Error::new(
                 ErrorKind::Record,
@@ -419,11 +417,6 @@ impl Core {
         partition.show_queued(state);
         self.schedule(partition, state, now);
         Ok(Attempt::Taken(delivery))
-    }
-
-    fn try_memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(bytes).ok()?;
-        Arc::clone(&self.memory).try_acquire_many_owned(bytes).ok()
     }
 
     /// Appends a record, after waiting in line for the topic to be known and for memory.
@@ -466,9 +459,9 @@ impl Core {
                     let bytes = u32::try_from(bytes).map_err(|_| full())?;
                     let _waiting = Waiting::new(&self.memory_waiters);
                     self.press();
-                    let permit = Arc::clone(&self.memory).acquire_many_owned(bytes);
-                    let permit = timeout_at(deadline, permit).await.map_err(|_| full())?;
-                    memory = Some(permit.map_err(|_| Self::closed_error())?);
+                    let taken = timeout_at(deadline, self.memory.take(bytes)).await;
+                    let taken = taken.map_err(|_| full())?;
+                    memory = Some(taken.map_err(|_| Self::closed_error())?);
                 }
             }
         }

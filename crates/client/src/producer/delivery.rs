@@ -7,7 +7,7 @@ use std::{
     ops::Range,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -42,8 +42,9 @@ pub struct DeliveryFuture {
     completion: Arc<Completion>,
     index: u32,
     timestamp_ms: i64,
-    /// Where its waker is, once it has one, and how often wakers had been taken by then.
-    slot: Option<(usize, u32)>,
+    /// Where its waker is, once it has one, and how often wakers had been taken by then. Small, for there may be one of these for each
+    /// record that is under way.
+    slot: Option<(u32, u32)>,
 }
 
 /// What becomes of the records of one batch, as it was when it was filled; a batch that is split has it in parts.
@@ -51,14 +52,17 @@ pub struct DeliveryFuture {
 pub(super) struct Completion {
     topic: ByteString,
     partition: i32,
-    /// Some outcome is there.
-    has_outcomes: AtomicBool,
+    /// The outcome of all records, where they have one in common: all but always. Read without the lock.
+    whole: OnceLock<Outcome>,
+    /// Some part has an outcome of its own.
+    has_parts: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    outcomes: Vec<(Range<u32>, Outcome)>,
+    /// Of the parts of a batch that was split.
+    parts: Vec<(Range<u32>, Outcome)>,
     wakers: Vec<Option<Waker>>,
     /// How often the wakers were taken: places from before that are no more.
     taken: u32,
@@ -76,9 +80,14 @@ pub(super) enum Outcome {
 }
 
 impl State {
-    fn place(&mut self, slot: Option<(usize, u32)>) -> Option<&mut Option<Waker>> {
+    fn place(&mut self, slot: Option<(u32, u32)>) -> Option<&mut Option<Waker>> {
         let (index, taken) = slot?;
-        if taken == self.taken { self.wakers.get_mut(index) } else { None }
+        if taken == self.taken { self.wakers.get_mut(index as usize) } else { None }
+    }
+
+    fn take_wakers(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        self.taken += 1;
+        std::mem::take(&mut self.wakers).into_iter().flatten()
     }
 }
 
@@ -87,7 +96,8 @@ impl Completion {
         Arc::new(Self {
             topic,
             partition,
-            has_outcomes: AtomicBool::new(false),
+            whole: OnceLock::new(),
+            has_parts: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -98,13 +108,20 @@ impl Completion {
 
     /// The outcome of a record, if there is one.
     fn outcome(&self, index: u32, timestamp_ms: i64) -> Option<Result<Delivery, Error>> {
-        if !self.has_outcomes.load(Ordering::Acquire) {
+        if let Some(outcome) = self.whole.get() {
+            return Some(self.told(outcome, index, timestamp_ms));
+        }
+        if !self.has_parts.load(Ordering::Acquire) {
             return None;
         }
         let state = self.state();
-        let (range, outcome) = state.outcomes.iter().find(|(range, _)| range.contains(&index))?;
-        let within = index - range.start;
-        Some(match outcome {
+        let (range, outcome) = state.parts.iter().find(|(range, _)| range.contains(&index))?;
+        Some(self.told(outcome, index - range.start, timestamp_ms))
+    }
+
+    /// What an outcome means for the record at `within` the records that it is of.
+    fn told(&self, outcome: &Outcome, within: u32, timestamp_ms: i64) -> Result<Delivery, Error> {
+        match outcome {
             Outcome::Written { base_offset, log_append_time_ms } => Ok(Delivery {
                 topic: self.topic.clone(),
                 partition: self.partition,
@@ -117,18 +134,27 @@ impl Completion {
                 .iter()
                 .find(|(refused, _)| *refused == within)
                 .map_or_else(|| others.clone(), |(_, error)| error.clone())),
-        })
+        }
     }
 
-    fn complete(&self, range: Range<u32>, outcome: Outcome) {
+    /// Gives all records their outcome, the first one.
+    fn complete(&self, outcome: Outcome) {
+        // A promise settles once, and no other has these records.
+        let _ = self.whole.set(outcome);
+        // The lock is given back before anybody is woken.
+        let wakers = self.state().take_wakers();
+        wakers.for_each(Waker::wake);
+    }
+
+    /// Gives some of the records their outcome.
+    fn complete_part(&self, range: Range<u32>, outcome: Outcome) {
         let wakers = {
             let mut state = self.state();
-            state.outcomes.push((range, outcome));
-            self.has_outcomes.store(true, Ordering::Release);
-            state.taken += 1;
-            std::mem::take(&mut state.wakers)
+            state.parts.push((range, outcome));
+            self.has_parts.store(true, Ordering::Release);
+            state.take_wakers()
         };
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        wakers.for_each(Waker::wake);
     }
 }
 
@@ -163,7 +189,8 @@ impl Future for DeliveryFuture {
                 Some(Some(known)) if known.will_wake(waker) => {}
                 Some(place) => *place = Some(waker.clone()),
                 None => {
-                    this.slot = Some((state.wakers.len(), state.taken));
+                    // Records of a batch, and so their futures, are counted in an int32.
+                    this.slot = Some((state.wakers.len() as u32, state.taken));
                     state.wakers.push(Some(waker.clone()));
                 }
             }
@@ -190,8 +217,8 @@ impl Drop for DeliveryFuture {
 #[derive(Debug)]
 pub(super) struct Promise {
     completion: Arc<Completion>,
-    /// The first of the records.
-    start: u32,
+    /// Of a batch that was split: the first of the records.
+    part: Option<u32>,
     /// How many they are; 0 while they are being collected.
     count: AtomicU32,
     is_settled: AtomicBool,
@@ -225,19 +252,19 @@ pub(super) struct Outstanding {
 impl Promise {
     /// For the records of a new batch.
     pub(super) fn new(completion: Arc<Completion>, outstanding: &Arc<Outstanding>) -> Self {
-        Self::part(completion, 0, 0, outstanding)
+        Self::of(completion, None, 0, outstanding)
     }
 
-    fn part(
+    fn of(
         completion: Arc<Completion>,
-        start: u32,
+        part: Option<u32>,
         count: u32,
         outstanding: &Arc<Outstanding>,
     ) -> Self {
         outstanding.count.fetch_add(1, Ordering::AcqRel);
         Self {
             completion,
-            start,
+            part,
             count: AtomicU32::new(count),
             is_settled: AtomicBool::new(false),
             observers: Mutex::default(),
@@ -284,9 +311,10 @@ impl Promise {
                 let _ = observer.send(failure);
             }
         }
-        // Where nobody has counted them, it is a batch that was dropped while it was being filled.
-        let end = if count == 0 { u32::MAX } else { self.start + count };
-        self.completion.complete(self.start..end, outcome);
+        match self.part {
+            None => self.completion.complete(outcome),
+            Some(start) => self.completion.complete_part(start..start + count, outcome),
+        }
         self.release();
         true
     }
@@ -307,10 +335,11 @@ impl Promise {
         }
         let all = self.count.load(Ordering::Acquire);
         assert!(count < all, "a batch is split within its records");
+        let start = self.part.unwrap_or(0);
         let part = |start, count| {
-            Self::part(Arc::clone(&self.completion), start, count, &self.outstanding)
+            Self::of(Arc::clone(&self.completion), Some(start), count, &self.outstanding)
         };
-        let (first, second) = (part(self.start, count), part(self.start + count, all - count));
+        let (first, second) = (part(start, count), part(start + count, all - count));
         for observer in self.observers().drain(..) {
             first.observe(&observer);
             second.observe(&observer);
@@ -371,7 +400,7 @@ mod tests {
     fn an_offset_past_the_last_that_can_be_is_not_known() {
         let completion = Completion::new("t".into(), 0);
         let written = Outcome::Written { base_offset: Some(i64::MAX), log_append_time_ms: None };
-        completion.complete(0..2, written);
+        completion.complete(written);
         let offset =
             |index| completion.outcome(index, 1).expect("written").expect("delivered").offset;
         assert_eq!(offset(0), Some(i64::MAX));

@@ -127,6 +127,20 @@ impl BatchBuilder {
         self
     }
 
+    /// Collects the records in this buffer, in place of what it holds.
+    ///
+    /// # Panics
+    ///
+    /// If records were appended already.
+    #[must_use]
+    pub fn with_buffer(mut self, mut buffer: Vec<u8>) -> BatchBuilder {
+        assert_eq!(self.count, 0, "the buffer comes before the first record");
+        buffer.clear();
+        buffer.resize(HEADER_SIZE, 0);
+        self.buffer = buffer;
+        self
+    }
+
     /// The codec that [`BatchBuilder::build_with`] will be given.
     #[must_use]
     pub fn with_compression(mut self, codec: Compression) -> BatchBuilder {
@@ -374,21 +388,35 @@ impl BatchBuilder {
     /// [`BuildError::Empty`] for a new batch without records; [`BuildError::Codec`] if `compressor` is
     /// not one of the batch's codec; [`BuildError::TooLarge`].
     pub fn build_with(self, compressor: &mut Compressor) -> Result<Bytes, BuildError> {
+        Ok(self.build_recycling(compressor)?.0)
+    }
+
+    /// As [`BatchBuilder::build_with`]; and the buffer in which the records were collected, if they are compressed, to be used for another batch.
+    ///
+    /// # Errors
+    ///
+    /// As [`BatchBuilder::build_with`].
+    pub fn build_recycling(
+        self,
+        compressor: &mut Compressor,
+    ) -> Result<(Bytes, Option<Vec<u8>>), BuildError> {
         let wanted = self.codec();
         if wanted != compressor.codec() {
             return Err(BuildError::Codec { wanted, compressor: compressor.codec() });
         }
         if wanted == Compression::None {
-            return self.build();
+            return Ok((self.build()?, None));
         }
-        self.finish(|records| {
-            let mut compressed = vec![0; HEADER_SIZE];
-            compressor.compress(&records[HEADER_SIZE..], &mut compressed);
+        let mut collected = None;
+        let batch = self.finish(|records| {
+            let compressed = compressor.compress_behind(HEADER_SIZE, &records[HEADER_SIZE..]);
+            collected = Some(records);
             match compressed.len() {
                 size if size > MAX_BATCH => Err(BuildError::TooLarge { size }),
                 _ => Ok(compressed),
             }
-        })
+        })?;
+        Ok((batch, collected))
     }
 
     fn codec(&self) -> Compression {

@@ -116,6 +116,8 @@ impl Decompressor {
 pub struct Compressor {
     codec: Compression,
     encoder: Encoder,
+    /// What is compressed grows here, and is copied when its size is known.
+    scratch: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -188,7 +190,7 @@ impl Compressor {
             #[cfg(not(feature = "zstd"))]
             Compression::Zstd => return Err(CompressorError::Unsupported { codec }),
         };
-        Ok(Compressor { codec, encoder })
+        Ok(Compressor { codec, encoder, scratch: Vec::new() })
     }
 
     /// The codec.
@@ -207,6 +209,19 @@ impl Compressor {
             #[cfg(feature = "zstd")]
             Encoder::Zstd(encoder) => encoder.compress(data, out),
         }
+    }
+
+    /// `data` compressed behind so many zero bytes, in memory of just that size.
+    pub(super) fn compress_behind(&mut self, zeros: usize, data: &[u8]) -> Vec<u8> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.resize(zeros, 0);
+        self.compress(data, &mut scratch);
+        let compressed = scratch.as_slice().to_vec();
+        if scratch.capacity() <= KEPT_CAPACITY {
+            self.scratch = scratch;
+        }
+        compressed
     }
 }
 

@@ -5,13 +5,13 @@
 use std::{collections::BTreeMap, task::Context, task::Poll, task::Waker};
 
 use kavka_protocol::records::{BatchHeader, Compressor, Decompressor};
-use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
     ErrorKind,
     producer::{
         delivery::{Completion, DeliveryFuture, Outstanding},
+        memory::Memory,
         partitioner::Random,
         record::ProducerRecord,
     },
@@ -73,7 +73,7 @@ struct World {
     random: Random,
     partition: Arc<Partition>,
     outstanding: Arc<Outstanding>,
-    memory: Arc<Semaphore>,
+    memory: Arc<Memory>,
     broker: Broker,
     epoch: std::cell::Cell<i16>,
     compressor: Compressor,
@@ -99,7 +99,7 @@ impl World {
             random: Random::seeded(seed),
             partition,
             outstanding: Arc::default(),
-            memory: Arc::new(Semaphore::new(1 << 30)),
+            memory: Memory::new(1 << 30, 4096),
             broker: Broker::default(),
             epoch: std::cell::Cell::new(0),
             compressor: Compressor::new(kavka_protocol::records::Compression::None, None).unwrap(),
@@ -122,8 +122,8 @@ impl World {
     fn produce(&mut self, timeout: Duration) {
         let completion = Completion::new("t".into(), 0);
         let promise = Promise::new(completion, &self.outstanding);
-        let permit = Arc::clone(&self.memory).try_acquire_many_owned(4096).unwrap();
-        let mut batch = Batch::open(promise, 4096, permit, self.now, self.now + timeout);
+        let memory = self.memory.try_take(4096).unwrap();
+        let mut batch = Batch::open(promise, 4096, memory, self.now, self.now + timeout);
         for _ in 0..=self.random.below(4) {
             let value = self.next_value.to_string();
             let record = ProducerRecord::to("t").value(&value);
@@ -241,7 +241,7 @@ impl World {
     fn check(mut self) -> usize {
         assert!(self.partition.lock().is_empty());
         assert_eq!(self.outstanding.count(), 0);
-        assert_eq!(self.memory.available_permits(), 1 << 30);
+        assert_eq!(self.memory.taken(), 0);
         let log = &self.broker.log;
         let is_in_order = log.windows(2).all(|pair| pair[0] < pair[1]);
         assert!(is_in_order, "twice or out of order: {log:?}: {}", self.trace);
