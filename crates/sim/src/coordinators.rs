@@ -669,6 +669,7 @@ impl World {
         for event in events {
             self.note(|_| format!("   coordinator: {event}"));
             self.record_expiry(event);
+            self.note_dropped(&event.group, &event.kind);
             if let EventKind::StaticMemberReplaced { instance, state: GroupState::Stable, .. } =
                 &event.kind
             {
@@ -697,6 +698,25 @@ impl World {
                 to => states.insert(event.group.clone(), to),
             };
             self.coverage.transition(from, to);
+        }
+    }
+
+    /// The coordinator gives members up: ids of static ones begin with their names.
+    fn note_dropped(&mut self, group: &ByteString, kind: &EventKind) {
+        let members = match kind {
+            EventKind::MemberExpired { member, .. } | EventKind::MemberLeft { member, .. } => {
+                std::slice::from_ref(member)
+            }
+            EventKind::MembersDidNotJoin { members } | EventKind::MembersDidNotSync { members } => {
+                members
+            }
+            _ => return,
+        };
+        let now = self.now;
+        let Some(known) = self.groups.iter_mut().find(|known| known.id == *group) else { return };
+        for member in members {
+            let name = member.len().saturating_sub(UUID_AND_HYPHEN);
+            known.dropped.insert(member[..name].into(), now);
         }
     }
 
@@ -742,3 +762,6 @@ impl World {
         }
     }
 }
+
+/// What a member id has behind the name of its instance.
+const UUID_AND_HYPHEN: usize = 37;

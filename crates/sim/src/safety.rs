@@ -409,6 +409,9 @@ impl World {
         // moved in between takes the former id for the member's, as Apache Kafka's does.
         let own = named.and_then(|named| named.get(&client)).map_or(0, |(_, before)| *before);
         let is_forgotten = self.shards[self.groups[*group].shard].loaded_at >= own;
+        // Or its session had ended: then the request without an id made another member of it.
+        let dropped = name.as_ref().and_then(|name| self.groups[*group].dropped.get(name));
+        let is_forgotten = is_forgotten || dropped.is_some_and(|at| at >= since);
         assert!(
             is_forgotten || others.any(|(_, (last, _))| last >= since),
             "S13: client {client} is fenced, and has no successor"

@@ -20,6 +20,8 @@ enum MayFind {
     Nothing,
     Committed(i64),
     Reset,
+    /// Anywhere, once; what was asked before that says nothing any more.
+    Sought,
 }
 
 /// What is being handed in, for checks of what comes out.
@@ -60,7 +62,7 @@ impl Told {
 
     /// The next position of the partition may be anywhere: its log ends before it, or the application asked for that.
     pub(crate) fn may_be_reset(&mut self, partition: TopicPartition) {
-        self.may_find.insert(partition, MayFind::Reset);
+        self.may_find.insert(partition, MayFind::Sought);
     }
 
     /// What a broker says here is what a position may come of.
@@ -73,7 +75,9 @@ impl Told {
                 // An error says nothing about what is committed.
                 _ => continue,
             };
-            self.may_find.insert(partition.clone(), may_find);
+            if self.may_find.get(partition) != Some(&MayFind::Sought) {
+                self.may_find.insert(partition.clone(), may_find);
+            }
         }
     }
 
@@ -117,9 +121,16 @@ impl Told {
     }
 
     /// S28.
-    fn check_position(&self, partition: &TopicPartition, position: Position, because: Because) {
+    fn check_position(&mut self, partition: &TopicPartition, position: Position, because: Because) {
         let may_find = self.may_find.get(partition).copied().unwrap_or(MayFind::Nothing);
         match because {
+            Because::Fetched | Because::Listed if may_find == MayFind::Sought => {
+                let found = match because {
+                    Because::Fetched => MayFind::Committed(position.offset),
+                    _ => MayFind::Reset,
+                };
+                self.may_find.insert(partition.clone(), found);
+            }
             Because::Fetched => assert_eq!(
                 may_find,
                 MayFind::Committed(position.offset),

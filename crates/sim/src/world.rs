@@ -120,6 +120,8 @@ pub(crate) struct Group {
     pub(crate) wanted: BTreeMap<ByteString, BTreeSet<ByteString>>,
     /// A static member came back and wants something else: nobody assigns that before the next rebalance (KIP-345).
     pub(crate) is_outdated: bool,
+    /// When the coordinator last gave up a static member, by name.
+    pub(crate) dropped: BTreeMap<ByteString, u64>,
     /// JoinGroups by name: when each client's last one arrived, and the one before.
     pub(crate) named: BTreeMap<ByteString, BTreeMap<usize, (u64, u64)>>,
 }
@@ -260,6 +262,7 @@ impl World {
                 deserted_until: 0,
                 wanted: BTreeMap::new(),
                 is_outdated: false,
+                dropped: BTreeMap::new(),
                 named: BTreeMap::new(),
             });
         }
