@@ -7,7 +7,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{Case, Outcome, run};
@@ -31,29 +31,56 @@ pub struct Sum {
     pub failures: Vec<(Case, String)>,
 }
 
-/// Runs the worlds of these seeds, each `times` times; ends early after `most_failures`.
+/// A world takes a second or two, also twice.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Runs the worlds of these seeds, each `times` times; ends early after `most_failures`. One that does
+/// not come to an end is named, and ends the process.
 pub fn campaign(seeds: Range<u64>, threads: usize, times: u32, most_failures: usize) -> Sum {
     let next = AtomicU64::new(seeds.start);
     let sum = Mutex::new(Sum::default());
     let lock = || sum.lock().unwrap_or_else(PoisonError::into_inner);
+    let running: Mutex<BTreeMap<u64, Instant>> = Mutex::default();
+    let running = || running.lock().unwrap_or_else(PoisonError::into_inner);
+    let workers = AtomicU64::new(threads.max(1) as u64);
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end || lock().failures.len() >= most_failures {
+                        workers.fetch_sub(1, Ordering::Relaxed);
                         return;
                     }
                     let case = Case::from(seed);
+                    running().insert(seed, Instant::now());
                     let result = repeat(&case, times);
+                    running().remove(&seed);
                     let mut sum = lock();
                     sum.worlds += 1;
                     match result {
                         Ok(outcome) => sum.add(&outcome),
-                        Err(message) => sum.failures.push((case, message)),
+                        Err(message) => {
+                            eprintln!("{case} does not hold");
+                            sum.failures.push((case, message));
+                        }
                     }
                 }
             });
+        }
+        // Who does not let time pass cannot be ended from inside.
+        while workers.load(Ordering::Relaxed) > 0 {
+            std::thread::sleep(Duration::from_millis(100));
+            let stuck = running()
+                .iter()
+                .find(|(_, began)| began.elapsed() > PATIENCE)
+                .map(|(seed, _)| *seed);
+            if let Some(seed) = stuck {
+                eprintln!(
+                    "{seed} does not hold: it does not come to an end, something in it is busy without a pause"
+                );
+                std::process::exit(1);
+            }
         }
     });
     let mut sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);

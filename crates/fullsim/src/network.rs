@@ -373,7 +373,15 @@ impl Inner {
                 self.land(kind);
             }
         }
-        let link = Link { host, ways, dropped: [false; 2], is_reset: false, latency, piece, dribbles: DRIBBLED };
+        let link = Link {
+            host,
+            ways,
+            dropped: [false; 2],
+            is_reset: false,
+            latency,
+            piece,
+            dribbles: DRIBBLED,
+        };
         self.links.insert(id, link);
         let (client, broker) = (address(host, 1_024 + (id % 60_000) as u16), address(BROKER, PORT));
         self.trace.tell(|| format!("connection {id} of host {host}"));

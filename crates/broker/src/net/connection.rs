@@ -132,6 +132,8 @@ pub(crate) struct Connection {
     last_frame: Option<Instant>,
     frame_started: Option<Instant>,
     last_write: Instant,
+    /// When it was last asked whether something is overdue.
+    last_check: Option<Instant>,
     /// Set when no more requests are read; the connection ends once all answers have left.
     closing: Option<End>,
 }
@@ -140,6 +142,8 @@ pub(crate) struct Connection {
 const READ_SIZE: usize = 64 * 1024;
 /// What stands for "never" where an instant is needed.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Between two looks at whether something is overdue.
+const CHECK_PAUSE: Duration = Duration::from_secs(1);
 /// Answers waiting for the socket beyond which no further request is read.
 const OUTPUT_LIMIT: usize = 8;
 
@@ -171,6 +175,7 @@ impl Connection {
             last_frame: None,
             frame_started: None,
             last_write: now,
+            last_check: None,
             closing: None,
         }
     }
@@ -408,15 +413,17 @@ impl Connection {
             if let Some(end) = self.closing.take() {
                 return Poll::Ready(end);
             }
-            if let Some(reason) = self.overdue(Instant::now()) {
+            let now = Instant::now();
+            if let Some(reason) = self.overdue(now) {
                 return Poll::Ready(End::ByBroker(reason));
             }
-            let next = self.next_check().max(Instant::now() + Duration::from_secs(1));
-            timer.as_mut().reset(next);
+            self.last_check = Some(now);
+            timer.as_mut().reset(self.next_check());
         }
     }
 
-    /// When something may be overdue at the earliest.
+    /// When something may be overdue at the earliest. What was late at the last check and may be (an answer that nobody takes while
+    /// there is memory) is looked at again after a pause, or the connection would do nothing else.
     fn next_check(&self) -> Instant {
         let mut next = match self.last_frame {
             None => self.opened + self.limits.first_frame_timeout,
@@ -428,7 +435,7 @@ impl Connection {
         if !self.output.is_empty() {
             next = next.min(self.last_write + self.limits.slow_reader_timeout);
         }
-        next
+        self.last_check.map_or(next, |last| next.max(last + CHECK_PAUSE))
     }
 
     fn overdue(&self, now: Instant) -> Option<CloseReason> {
@@ -470,3 +477,6 @@ impl Slot {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

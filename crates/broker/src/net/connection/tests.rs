@@ -1,0 +1,80 @@
+#![allow(clippy::unwrap_used)]
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+
+use super::*;
+use crate::config::{BrokerConfig, LoadOptions};
+
+/// Answers each request with so many bytes.
+struct Echo(usize);
+
+impl Dispatcher for Echo {
+    fn dispatch(&self, _: Peer, _: Bytes) -> Handling {
+        let pieces = vec![Bytes::from(vec![0; self.0])];
+        Box::pin(std::future::ready(Answer::Send { pieces, held: None }))
+    }
+}
+
+/// Counts how often it is asked to take bytes.
+struct Counted {
+    stream: DuplexStream,
+    writes: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Found by the simulation of the full stack, seeds 0 and 31: an answer that nobody took for longer than the limit, while there was
+/// memory, or a large request that was long under way, was looked at again and again without a pause.
+#[tokio::test]
+async fn an_answer_that_nobody_takes_does_not_keep_the_broker_busy() {
+    let options = LoadOptions::<[(String, String); 0]>::default();
+    let config = BrokerConfig::load(options).unwrap();
+    let mut limits = Limits::of(&config.network);
+    limits.slow_reader_timeout = Duration::from_millis(5);
+    let (mut client, stream) = tokio::io::duplex(64);
+    let writes = Arc::new(AtomicUsize::new(0));
+    let stream = Socket::Other(Box::new(Counted { stream, writes: Arc::clone(&writes) }));
+    let address = ([127, 0, 0, 1], 9092).into();
+    let peer = Peer { address, local: address, listener: 0, connection: 0 };
+    let budget = Budget::new(limits.budget_bytes);
+    let connection = Connection::new(stream, peer, Arc::new(Echo(1_000)), Arc::new(limits), budget);
+    let (_stopping, stopped) = watch::channel(false);
+    let serving = tokio::spawn(Box::new(connection).serve(stopped));
+    tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 1, 9]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let asked = writes.load(Ordering::Relaxed);
+    assert!(asked < 20, "asked {asked} times to write where there was no room");
+    // It is served all the same.
+    let mut answer = vec![0; 1_000];
+    tokio::io::AsyncReadExt::read_exact(&mut client, &mut answer).await.unwrap();
+    drop(client);
+    serving.await.unwrap();
+}
