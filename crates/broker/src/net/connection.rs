@@ -460,7 +460,13 @@ impl Connection {
             return Some(CloseReason::SlowReader);
         }
         let (last, timeout) = (self.last_frame?, limits.idle_timeout?);
-        (self.is_drained() && now >= last + timeout).then_some(CloseReason::Idle(timeout))
+        // Who takes nothing of its answers for so long is as gone as who asks for nothing; who waits for an answer is not.
+        let is_idle = if self.output.is_empty() {
+            self.is_drained()
+        } else {
+            now >= self.last_write + timeout
+        };
+        (is_idle && now >= last + timeout).then_some(CloseReason::Idle(timeout))
     }
 }
 

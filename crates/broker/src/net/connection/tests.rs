@@ -78,3 +78,30 @@ async fn an_answer_that_nobody_takes_does_not_keep_the_broker_busy() {
     drop(client);
     serving.await.unwrap();
 }
+
+/// Found by the simulation of the full stack, seed 0: a connection whose client was silently gone, or never read, was kept for ever with the
+/// memory of its answers.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_closed_when_it_was_idle_for_long_enough() {
+    let options = LoadOptions::<[(String, String); 0]>::default();
+    let config = BrokerConfig::load(options).unwrap();
+    let mut limits = Limits::of(&config.network);
+    limits.slow_reader_timeout = Duration::from_millis(5);
+    limits.idle_timeout = Some(Duration::from_millis(20));
+    let (mut client, stream) = tokio::io::duplex(64);
+    let address = ([127, 0, 0, 1], 9092).into();
+    let peer = Peer { address, local: address, listener: 0, connection: 0 };
+    let budget = Budget::new(limits.budget_bytes);
+    let connection = Connection::new(
+        Socket::Other(Box::new(stream)),
+        peer,
+        Arc::new(Echo(1_000)),
+        Arc::new(limits),
+        budget.clone(),
+    );
+    let (_stopping, stopped) = watch::channel(false);
+    let serving = tokio::spawn(Box::new(connection).serve(stopped));
+    tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 1, 9]).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), serving).await.unwrap().unwrap();
+    assert_eq!(budget.used(), 0);
+}
