@@ -100,27 +100,24 @@ fn hunting_grounds() -> Vec<Rules> {
 /// Of the ones that there are.
 #[cfg(kavka_mutants)]
 fn activate(name: &str) {
-    use kavka_sim::mutants::{COORDINATOR, MEMBER, activate};
-
-    let known = COORDINATOR.iter().chain(MEMBER).find(|(known, _)| *known == name);
-    activate(known.map_or("", |(known, _)| known));
+    let known = kavka_sim::mutants::all().into_iter().find(|known| known.name == name);
+    kavka_mutants::activate(known.map_or("", |known| known.name));
 }
 
 #[cfg(kavka_mutants)]
 fn hunt(names: &[String], states: u64, threads: u8) -> anyhow::Result<()> {
     use std::sync::{Mutex, PoisonError};
 
-    use kavka_sim::mutants::{COORDINATOR, MEMBER};
-
     let began = Instant::now();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let all: Vec<_> = COORDINATOR.iter().chain(MEMBER).filter(|(name, _)| wanted(name)).collect();
+    let all: Vec<&str> =
+        kavka_sim::mutants::all().iter().map(|of| of.name).filter(|name| wanted(name)).collect();
     let next = Mutex::new(all.iter());
     let found = Mutex::new(0);
     let work = || {
         loop {
             let mutant = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((name, _)) = mutant else { return };
+            let Some(name) = mutant else { return };
             activate(name);
             let violation = hunting_grounds().into_iter().find_map(|rules| {
                 let limits = Limits { depth: None, states, threads: 1 };
