@@ -107,8 +107,13 @@ impl World {
 
     /// A request arrives.
     pub(crate) fn arrive(&mut self, connection: ConnectionNumber, tag: u64, request: Request) {
-        let Connection { node, is_served, .. } = self.connections[connection];
+        let Connection { node, is_served, is_open, .. } = self.connections[connection];
         if !is_served || !self.nodes[node].is_up {
+            // Nobody takes it. Whether the sender is told depends on whether only the process is gone, or the machine.
+            if is_open && self.healed {
+                let delay = self.delay();
+                self.schedule(delay, Event::Breaks { connection });
+            }
             return;
         }
         self.last_asked += 1;
