@@ -85,8 +85,9 @@ impl World {
         }
     }
 
-    /// Two things stay as they are until the next rebalance, and no member can help it. A static member that comes back and wants
-    /// other topics gets what it had (KIP-345). A static leader of another make that comes back by a JoinGroup before version 9
+    /// Some things stay as they are until the next rebalance. A static member that comes back and wants other topics gets what it had
+    /// (KIP-345). One of a cooperative group that comes back after the leader took something from it, to be given away when it has let
+    /// go of it, has nothing to let go of, so nobody is given it. A static leader of another make that comes back by a JoinGroup before version 9
     /// takes itself for a follower, and nobody watches the topics (before KIP-814). Here is a rebalance for such groups.
     fn shake_outdated_groups(&mut self) {
         for group in 0..self.groups.len() {

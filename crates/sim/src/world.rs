@@ -118,7 +118,8 @@ pub(crate) struct Group {
     pub(crate) deserted_until: u64,
     /// What each static member wanted when the generation was made.
     pub(crate) wanted: BTreeMap<ByteString, BTreeSet<ByteString>>,
-    /// A static member came back and wants something else: nobody assigns that before the next rebalance (KIP-345).
+    /// A static member came back and wants something else, or perhaps was to let go of something: nobody assigns that before the next
+    /// rebalance (KIP-345).
     pub(crate) is_outdated: bool,
     /// When the coordinator last gave up a static member, by name.
     pub(crate) dropped: BTreeMap<ByteString, u64>,

@@ -123,8 +123,11 @@ impl<'h> Facts<'h> {
                     belief.sound_end = belief.sound_end.min(*removed);
                 }
                 if !group.settings.removals_noted {
-                    let proven = proofs.get(&(*name, id)).copied().unwrap_or(0);
-                    belief.sound_end = belief.sound_end.min(proven);
+                    // Not by what came later: a static member that was left out of a rebalance comes back under the same id.
+                    let proven = proofs
+                        .get(&(*name, id))
+                        .and_then(|proofs| proofs.range(..=belief.end).next_back().copied());
+                    belief.sound_end = belief.sound_end.min(proven.unwrap_or(0));
                 }
             }
         }
@@ -202,16 +205,15 @@ impl<'h> Facts<'h> {
     }
 }
 
-/// For each member of a group, the latest moment at which the coordinator is known to have taken it for one.
-fn proofs<'h>(context: &Context<'h>) -> BTreeMap<(&'h str, &'h str), u64> {
-    let mut proofs = BTreeMap::new();
+/// For each member of a group, the moments at which the coordinator is known to have taken it for one.
+fn proofs<'h>(context: &Context<'h>) -> BTreeMap<(&'h str, &'h str), BTreeSet<u64>> {
+    let mut proofs: BTreeMap<_, BTreeSet<u64>> = BTreeMap::new();
     for operation in &context.operations {
         if operation.outcome != crate::operation::Outcome::Ok {
             continue;
         }
         let mut prove = |group: &'h str, member: &'h Member| {
-            let proof = proofs.entry((group, member.member_id.as_str())).or_insert(0);
-            *proof = operation.start.max(*proof);
+            proofs.entry((group, member.member_id.as_str())).or_default().insert(operation.start);
         };
         if let Op::Heartbeat { group, member } = operation.op {
             prove(group, member);

@@ -105,6 +105,16 @@ fn partitions_have_one_owner() {
             &[],
         ),
         (
+            "a static member was left out of a rebalance, and is back under the same id",
+            |s| {
+                s.note(1, assigned(1, 1, &["x"])).did(1, Ok, heartbeat(1, 1));
+                s.note(2, assigned(2, 2, &["x"])).did(2, Ok, heartbeat(2, 2));
+                s.note(1, lost(&["x"])).note(2, revoked(&["x"]));
+                s.note(1, assigned(1, 3, &["x"])).did(1, Ok, heartbeat(1, 3));
+            },
+            &[],
+        ),
+        (
             "other partitions, other groups",
             |s| {
                 s.note(0, group(noted()))
