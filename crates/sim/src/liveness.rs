@@ -87,7 +87,8 @@ impl World {
 
     /// Some things stay as they are until the next rebalance. A static member that comes back and wants other topics gets what it had
     /// (KIP-345). One of a cooperative group that comes back after the leader took something from it, to be given away when it has let
-    /// go of it, has nothing to let go of, so nobody is given it. A static leader of another make that comes back by a JoinGroup before version 9
+    /// go of it, has nothing to let go of, so nobody is given it; nor has a client of another make that lost the answer to its
+    /// SyncGroup. A static leader of another make that comes back by a JoinGroup before version 9
     /// takes itself for a follower, and nobody watches the topics (before KIP-814). Here is a rebalance for such groups.
     fn shake_outdated_groups(&mut self) {
         for group in 0..self.groups.len() {
@@ -96,13 +97,14 @@ impl World {
                 found.group == group && matches!(found.kind, Kind::Ours(_))
             };
             let Some(client) = self.alive.iter().find(ours).copied() else { continue };
-            let is_foreign_static = |client: &usize| match &self.clients[*client] {
+            let is_cooperative = self.plan.groups[group].cooperative;
+            let is_foreign_to_watch = |client: &usize| match &self.clients[*client] {
                 Client { group: of, kind: Kind::Foreign(foreign), .. } => {
-                    *of == group && foreign.instance.is_some()
+                    *of == group && (foreign.instance.is_some() || is_cooperative)
                 }
                 _ => false,
             };
-            if self.groups[group].is_outdated || self.alive.iter().any(is_foreign_static) {
+            if self.groups[group].is_outdated || self.alive.iter().any(is_foreign_to_watch) {
                 self.close_and_leave(client);
             }
         }

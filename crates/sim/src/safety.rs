@@ -412,6 +412,8 @@ impl World {
         // Or its session had ended: then the request without an id made another member of it.
         let dropped = name.as_ref().and_then(|name| self.groups[*group].dropped.get(name));
         let is_forgotten = is_forgotten || dropped.is_some_and(|at| at >= since);
+        // Or a coordinator answers that does not know yet that it is none, and has not heard of the return.
+        let is_forgotten = is_forgotten || self.shards[self.groups[*group].shard].hosts.len() > 1;
         assert!(
             is_forgotten || others.any(|(_, (last, _))| last >= since),
             "S13: client {client} is fenced, and has no successor"
@@ -463,8 +465,10 @@ pub(crate) fn check_member_request(
                 assert!(owned.contains(partition), "S27: commits {partition}, not its own");
                 let id = ids.get(&partition.topic).copied().unwrap_or(Uuid::ZERO);
                 let of_it = progress.get(partition).filter(|progress| progress.topic == id);
-                // Where the log of a topic that is gone began, and a reset may have led, nobody knows any more.
-                let Some((progress, (_, log))) = of_it.zip(topics.log(partition)) else { continue };
+                // Where the log of a topic that is gone began, and a reset may have led, nobody knows any more; another one may
+                // have its name.
+                let log = topics.log(partition).filter(|(topic, _)| *topic == id);
+                let Some((progress, (_, log))) = of_it.zip(log) else { continue };
                 let delivered_to = progress.delivered_to.max(log.start);
                 assert!(
                     row.offset <= delivered_to,
