@@ -3,9 +3,9 @@
 //! The campaign runs long lives of large worlds and sees few of the orders in which things can happen. Here the world is small, and
 //! the search takes every order: which message arrives next, whose deadline comes, when the application does what it has to, and, so
 //! many times, a perturbation or a restart of the coordinator. It is the same code: the machines of `kavka-coordinator` and
-//! `kavka-member`, the log's replay from its bytes, and the checks of [`safety`](crate::safety).
+//! `kavka-member`, the log's replay from its bytes, and the checks of `safety`.
 //!
-//! * `world`: a state and its steps ([`act`]). `coordinator`, `client`, `network`: what is in it. `rules`: how much of it there is.
+//! * `world`: a state; `act`: its steps. `coordinator`, `client`, `network`: what is in it. `rules`: how much of it there is.
 //! * `digest`: when two states are one. `search`: the search. `path`: how a state is reached, to be taken again.
 //!
 //! **Invariants.** A state is a value, and a step depends on nothing else. What is left out of a fingerprint decides on nothing that
