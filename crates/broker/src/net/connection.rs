@@ -142,8 +142,9 @@ pub(crate) struct Connection {
 const READ_SIZE: usize = 64 * 1024;
 /// What stands for "never" where an instant is needed.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Between two looks at whether something is overdue.
-const CHECK_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at whether something is overdue. Memory that those who do not read hold comes back one look after the other, while
+/// everybody else waits for it.
+const CHECK_PAUSE: Duration = Duration::from_millis(200);
 /// Answers waiting for the socket beyond which no further request is read.
 const OUTPUT_LIMIT: usize = 8;
 
