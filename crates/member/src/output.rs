@@ -146,6 +146,8 @@ pub enum Cause {
     Removed(ErrorCode),
     /// The group made generations without this member.
     MissedGeneration,
+    /// The leader saw that a partition is with nobody, for its former owner did not join again.
+    Unsettled,
     /// The member gave up.
     Failed,
     /// A first join, or one after partitions were lost.
@@ -234,6 +236,7 @@ impl fmt::Display for Cause {
             ),
             Cause::Removed(code) => write!(f, "the coordinator has removed this member ({})", code.name()),
             Cause::MissedGeneration => f.write_str("the group rebalanced without this member"),
+            Cause::Unsettled => f.write_str("a partition was left with nobody"),
             Cause::Failed => f.write_str("the consumer has failed"),
             Cause::Joining => f.write_str("the consumer joins"),
         }

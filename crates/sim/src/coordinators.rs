@@ -732,15 +732,8 @@ impl World {
     /// A static member is back, and there is no rebalance.
     fn note_return(&mut self, shard: usize, group: &ByteString, instance: &ByteString) {
         let mut wanted = self.wants(shard, group);
-        let cooperative: BTreeSet<ByteString> = (self.plan.groups.iter().zip(&self.groups))
-            .filter(|(plan, _)| plan.cooperative)
-            .map(|(_, group)| group.id.clone())
-            .collect();
         if let Some(known) = self.groups.iter_mut().find(|known| known.id == *group) {
-            let wants_else = known.wanted.get(instance) != wanted.remove(instance).as_ref();
-            // What it had is withheld from the others until it has let go of it, which it does not know of any more.
-            let may_be_withheld = cooperative.contains(group);
-            known.is_outdated |= wants_else || may_be_withheld;
+            known.is_outdated |= known.wanted.get(instance) != wanted.remove(instance).as_ref();
         }
     }
 

@@ -728,6 +728,11 @@ impl World {
 }
 
 impl Foreign {
+    /// The assignment is its work.
+    pub(crate) fn leads(&self) -> bool {
+        self.assigned.is_some()
+    }
+
     fn give_up_all(&mut self) {
         self.owned.clear();
         self.positions.clear();

@@ -86,10 +86,9 @@ impl World {
     }
 
     /// Some things stay as they are until the next rebalance. A static member that comes back and wants other topics gets what it had
-    /// (KIP-345). One of a cooperative group that comes back after the leader took something from it, to be given away when it has let
-    /// go of it, has nothing to let go of, so nobody is given it; nor has a client of another make that lost the answer to its
-    /// SyncGroup. A static leader of another make that comes back by a JoinGroup before version 9
-    /// takes itself for a follower, and nobody watches the topics (before KIP-814). Here is a rebalance for such groups.
+    /// (KIP-345). A static leader of another make that comes back by a JoinGroup before version 9 takes itself for a follower, and
+    /// nobody watches the topics (before KIP-814). A leader of another make does not see that what it withheld for its owner stays with
+    /// nobody, because that has nothing to let go of. Here is a rebalance for such groups.
     fn shake_outdated_groups(&mut self) {
         for group in 0..self.groups.len() {
             let ours = |client: &&usize| {
@@ -100,7 +99,8 @@ impl World {
             let is_cooperative = self.plan.groups[group].cooperative;
             let is_foreign_to_watch = |client: &usize| match &self.clients[*client] {
                 Client { group: of, kind: Kind::Foreign(foreign), .. } => {
-                    *of == group && (foreign.instance.is_some() || is_cooperative)
+                    *of == group
+                        && (foreign.instance.is_some() || (is_cooperative && foreign.leads()))
                 }
                 _ => false,
             };

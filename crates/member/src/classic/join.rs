@@ -154,6 +154,7 @@ impl Classic {
         self.reason = None;
         self.snapshot = None;
         self.skipped = None;
+        self.unsettled = None;
         self.go(ctx, State::CompletingRebalance);
         self.heartbeat.start(ctx);
         if self.departure.is_some() {

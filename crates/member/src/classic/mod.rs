@@ -14,6 +14,7 @@
 mod departure;
 mod heartbeat;
 mod join;
+mod moves;
 mod preparation;
 pub(crate) mod reactions;
 mod skipped;
@@ -101,7 +102,7 @@ pub(crate) struct Classic {
     /// What SyncGroup is to carry, as soon as it can be sent.
     to_sync: Option<Vec<(ByteString, Bytes)>>,
     /// The generation the assignor works for, who is in it, and what they subscribe to.
-    assigning: Option<(i32, sync::Claims, BTreeSet<ByteString>)>,
+    assigning: Option<(i32, moves::Claims, BTreeSet<ByteString>)>,
     departure: Option<Departure>,
     /// A request is parked on the connection to the coordinator, and would be in the way of what comes next.
     must_reconnect: bool,
@@ -116,6 +117,8 @@ pub(crate) struct Classic {
     snapshot: Option<BTreeMap<ByteString, TopicShape>>,
     /// This member leads and was told to leave the assignment alone: whether it still fits is to be found out.
     skipped: Option<skipped::Skipped>,
+    /// This member leads, and its assignment left something with nobody until the owner lets go of it.
+    unsettled: Option<moves::Unsettled>,
 }
 
 impl fmt::Display for State {
@@ -160,6 +163,7 @@ impl Classic {
             poll_overdue: false,
             snapshot: None,
             skipped: None,
+            unsettled: None,
         }
     }
 
@@ -276,6 +280,14 @@ impl Classic {
         }
     }
 
+    /// Has its assignment, and no round, revocation or departure is on its way.
+    fn is_at_rest(&self) -> bool {
+        self.state == State::Stable
+            && self.rejoin.is_none()
+            && self.preparation.is_none()
+            && self.departure.is_none()
+    }
+
     /// One step as far as time and inputs allow.
     pub(crate) fn advance(
         &mut self,
@@ -320,7 +332,11 @@ impl Classic {
             State::CompletingRebalance if self.to_sync.is_some() && coordinator.is_some() => {
                 coordinator.is_some_and(|coordinator| self.send_sync(ctx, coordinator))
             }
-            _ => self.maybe_describe(ctx, coordinator) || self.maybe_heartbeat(ctx, coordinator),
+            _ => {
+                self.maybe_settle(ctx)
+                    || self.maybe_describe(ctx, coordinator)
+                    || self.maybe_heartbeat(ctx, coordinator)
+            }
         }
     }
 
@@ -342,7 +358,8 @@ impl Classic {
         let departure =
             self.departure.as_ref().and_then(|departure| departure.next_deadline(has_coordinator));
         let description = self.next_description(has_coordinator);
-        let deadlines = [retry, poll, heartbeat, preparation, departure, description];
+        let settlement = self.next_settlement();
+        let deadlines = [retry, poll, heartbeat, preparation, departure, description, settlement];
         deadlines.into_iter().flatten().min()
     }
 
@@ -375,6 +392,7 @@ impl Classic {
         self.is_leader = false;
         self.snapshot = None;
         self.skipped = None;
+        self.unsettled = None;
         self.claimed_in_vain = false;
         self.preparation = None;
         self.sync = None;

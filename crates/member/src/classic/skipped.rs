@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kavka_protocol::{ByteString, ErrorCode};
 
-use super::{Classic, State, Verdict};
+use super::{Classic, Verdict};
 use crate::{
     Assignment, Cause, Coordinator, Failure, GroupDescription, Monotonic, Request, RequestId,
     Target, TopicMetadata, TopicPartition, Trace, backoff::Attempts, context::Context,
@@ -36,16 +36,8 @@ impl Skipped {
 }
 
 impl Classic {
-    /// Whether the question may be sent: not while another round is on its way, which makes an assignment anyway.
-    fn may_describe(&self) -> bool {
-        self.state == State::Stable
-            && self.rejoin.is_none()
-            && self.preparation.is_none()
-            && self.departure.is_none()
-    }
-
     pub(super) fn next_description(&self, has_coordinator: bool) -> Option<Monotonic> {
-        let skipped = self.skipped.as_ref().filter(|_| has_coordinator && self.may_describe())?;
+        let skipped = self.skipped.as_ref().filter(|_| has_coordinator && self.is_at_rest())?;
         skipped.retry_at.filter(|_| skipped.asked.is_none())
     }
 
@@ -54,7 +46,7 @@ impl Classic {
         ctx: &mut Context<'_>,
         coordinator: Option<&Coordinator>,
     ) -> bool {
-        let may = self.may_describe();
+        let may = self.is_at_rest();
         let (Some(skipped), Some(coordinator)) = (&mut self.skipped, coordinator) else {
             return false;
         };

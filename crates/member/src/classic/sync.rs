@@ -8,6 +8,7 @@ use kavka_protocol::{ByteString, ErrorCode};
 
 use super::{
     Classic, PROTOCOL_TYPE, State, Verdict,
+    moves::{self, Claim, Claims, Unsettled},
     preparation::Then,
     reactions::{self, Reaction},
     skipped::Skipped,
@@ -15,25 +16,12 @@ use super::{
 use crate::{
     AssignTask, Assignment, Cause, Coordinator, ErrorKind, Event, Failure, GroupMember,
     JoinResponse, JoinedMember, MemberError, RebalanceProtocol, Request, RequestId, Subscription,
-    SyncRequest, Target, TopicPartition, TopicShape, Trace,
+    SyncRequest, Target, TopicShape, Trace,
     context::Context,
     output::Trouble,
     positions::{Positions, commit::Commits},
     subscription,
 };
-
-/// What the members of a round say of themselves.
-pub(super) type Claims = BTreeMap<ByteString, Claim>;
-
-/// What a member says it owns.
-#[derive(Clone, Debug, Hash)]
-pub(super) struct Claim {
-    owned: BTreeSet<TopicPartition>,
-    /// In which generation.
-    generation: i32,
-    /// The version it speaks, and is answered in.
-    version: i16,
-}
 
 impl Classic {
     /// This member was chosen to assign.
@@ -52,12 +40,8 @@ impl Classic {
                 Subscription { generation: -1, ..Subscription::default() }
             });
             topics.extend(subscription.topics.iter().cloned());
-            let claim = Claim {
-                owned: subscription.owned.clone(),
-                generation: subscription.generation,
-                version: subscription::version_of(&member.metadata),
-            };
-            claims.insert(member.member_id.clone(), claim);
+            let version = subscription::version_of(&member.metadata);
+            claims.insert(member.member_id.clone(), Claim::new(&subscription, version));
             let JoinedMember { member_id, instance_id, metadata } = member;
             members.push(GroupMember { member_id, instance_id, subscription, metadata });
         }
@@ -96,12 +80,14 @@ impl Classic {
         }
         assignments.retain(|member, _| claims.contains_key(member));
         if self.protocol == RebalanceProtocol::Cooperative {
-            hold_back_moves(ctx, &mut assignments, &claims);
+            moves::hold_back(ctx, &mut assignments, &claims);
+            self.unsettled = moves::left_with_nobody(&assignments, &claims, &topics)
+                .map(|partition| Unsettled::new(ctx, partition));
         }
         self.snapshot = Some(topics);
         let shares = claims.into_iter().map(|(member, claim)| {
             let share = assignments.remove(&member).unwrap_or_default();
-            (member, share.encode_as(claim.version))
+            (member, share.encode_as(claim.version()))
         });
         self.to_sync = Some(shares.collect());
     }
@@ -259,46 +245,5 @@ impl Classic {
             let until = (drain_deadline, deadline);
             self.revoke(ctx, positions, revoke, Cause::AssignedElsewhere, until, Then::Rejoin);
         }
-    }
-}
-
-/// In a cooperative rebalance a partition goes to nobody before its owner has let go of it. An assignor that moves one straight
-/// from member to member is corrected: the owner revokes, joins again, and the next round gives it away.
-///
-/// Of several claims to a partition those of the newest generation count. An old claim to which there is no newer one counts too,
-/// though assignors ignore it: when a coordinator moves in the middle of a round, some members have heard of the generation that
-/// was lost and some have not, and all of them still own what they had.
-fn hold_back_moves(
-    ctx: &mut Context<'_>,
-    assignments: &mut BTreeMap<ByteString, Assignment>,
-    claims: &Claims,
-) {
-    if mutant("moves-not-held-back") {
-        return;
-    }
-    let mut owners: BTreeMap<&TopicPartition, (i32, Vec<&ByteString>)> = BTreeMap::new();
-    for (member, Claim { owned, generation, .. }) in claims {
-        for partition in owned {
-            let (newest, owners) = owners.entry(partition).or_insert((*generation, Vec::new()));
-            if *generation > *newest {
-                *newest = *generation;
-                owners.clear();
-            }
-            if *generation == *newest {
-                owners.push(member);
-            }
-        }
-    }
-    for (member, share) in assignments {
-        share.partitions.retain(|partition| {
-            let others =
-                |(_, owners): &(i32, Vec<&ByteString>)| owners.iter().any(|o| *o != member);
-            let is_held_back = owners.get(partition).is_some_and(others);
-            if is_held_back {
-                let (partition, to) = (partition.clone(), member.clone());
-                ctx.trace(Trace::MoveHeldBack { partition, to });
-            }
-            !is_held_back
-        });
     }
 }

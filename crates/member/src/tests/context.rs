@@ -178,6 +178,20 @@ impl Context {
         self.now_ms = target;
     }
 
+    /// How often a JoinGroup waits for an answer within this time, in which the application polls and the coordinator answers heartbeats.
+    pub(super) fn joins_within(&mut self, ms: u64) -> usize {
+        let mut joins = 0;
+        for _ in 0..ms / 500 {
+            self.step(Input::Poll);
+            self.sleep(500);
+            while self.has(RequestKind::Heartbeat) {
+                self.answer_heartbeat(ErrorCode::None);
+            }
+            joins += usize::from(self.has(RequestKind::Join));
+        }
+        joins
+    }
+
     pub(super) fn subscribe(&mut self) {
         self.subscribe_to(&["t"]);
     }

@@ -243,37 +243,6 @@ fn cooperative_member_that_missed_a_generation_gives_up_what_it_owned() {
     );
 }
 
-/// Two members that heard of different rounds before the coordinator moved: both still own what they had.
-#[test]
-fn assignment_that_ignores_an_old_but_undisputed_claim_is_corrected() {
-    let mut ctx = Context::with(cooperative());
-    ctx.subscribe();
-    ctx.answer_find();
-    let member = |id: &'static str, owned: &[i32], generation| JoinedMember {
-        member_id: id.into(),
-        instance_id: None,
-        metadata: Subscription {
-            topics: ["t".into()].into(),
-            owned: owned.iter().map(|partition| tp(*partition)).collect(),
-            generation,
-            ..Default::default()
-        }
-        .encode(),
-    };
-    let members = vec![member("m", &[0, 3], 9), member("x", &[1, 2, 3], 8)];
-    let response = JoinResponse { leader: "m".into(), members, ..ctx.joined(10) };
-    ctx.answer(RequestKind::Join, Response::Join(response));
-    let share = |partitions: &[i32]| Assignment {
-        partitions: partitions.iter().map(|partition| tp(*partition)).collect(),
-        user_data: None,
-    };
-    let assignments = [("m".into(), share(&[0, 1, 3])), ("x".into(), share(&[2]))].into();
-    ctx.step(Input::Assigned { generation: 10, assignments, topics: [].into() });
-    let Request::Sync(sync) = &ctx.find(RequestKind::Sync).unwrap().request else { panic!() };
-    assert_eq!(sync.assignments[0].1, share(&[0, 3]).encode(), "1 is still with x; 3 is not");
-    assert_eq!(sync.assignments[1].1, share(&[2]).encode());
-}
-
 #[test]
 fn changed_subscription_is_joined_with_and_revokes_what_is_not_wanted() {
     for settings in [config(), cooperative()] {

@@ -4,6 +4,7 @@
 mod context;
 mod departures;
 mod membership;
+mod moves;
 mod offsets;
 mod properties;
 mod reactions;

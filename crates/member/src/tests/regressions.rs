@@ -4,20 +4,6 @@ use super::context::*;
 use crate::{request::RequestKind, *};
 use kavka_protocol::ErrorCode;
 
-/// JoinGroups that are sent within this time.
-fn joins_within(ctx: &mut Context, ms: u64) -> usize {
-    let mut joins = 0;
-    for _ in 0..ms / 500 {
-        ctx.step(Input::Poll);
-        ctx.sleep(500);
-        while ctx.has(RequestKind::Heartbeat) {
-            ctx.answer_heartbeat(ErrorCode::None);
-        }
-        joins += usize::from(ctx.has(RequestKind::Join));
-    }
-    joins
-}
-
 /// The member hears that it is unknown from a commit, while its JoinGroup is under way with the id that is gone. It joins anew, once,
 /// and has its share: what the first answer reset is not undone by the second, nor the other way round.
 #[test]
@@ -45,7 +31,7 @@ fn kafka_8104_removal_that_is_heard_of_during_a_join_does_not_keep_the_member_ou
     ctx.answer_sync(&[0]);
     assert_eq!(ctx.member.state(), State::Stable);
     assert_eq!(ctx.member.owned(), [tp(0)].into());
-    assert_eq!(joins_within(&mut ctx, 30_000), 0, "L11");
+    assert_eq!(ctx.joins_within(30_000), 0, "L11");
 }
 
 /// Rounds that end because the group is a generation further, or does not know the member: each is followed by one JoinGroup, that
@@ -73,7 +59,7 @@ fn kafka_9140_member_whose_generation_is_over_does_not_join_for_ever() {
     ctx.answer_join(20);
     ctx.answer_sync(&[0]);
     assert_eq!(ctx.member.state(), State::Stable);
-    assert_eq!(joins_within(&mut ctx, 30_000), 0, "L11");
+    assert_eq!(ctx.joins_within(30_000), 0, "L11");
 }
 
 /// Whichever answer says it first: nothing more is read, committed or asked, and the application hears of it.
