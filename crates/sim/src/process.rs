@@ -41,6 +41,8 @@ pub(crate) struct Process {
     pub(crate) told: Told,
     /// JoinGroups under way.
     joins: BTreeSet<u64>,
+    /// OffsetCommits under way: which partitions they name.
+    asked_commits: BTreeMap<u64, Vec<TopicPartition>>,
     /// The ids of topics, as it has heard of them last.
     ids: BTreeMap<ByteString, Uuid>,
     seen_version: u64,
@@ -91,6 +93,7 @@ impl World {
             last_commit: 0,
             told: Told::default(),
             joins: BTreeSet::new(),
+            asked_commits: BTreeMap::new(),
             ids: BTreeMap::new(),
             seen_version: 0,
             found_in: BTreeMap::new(),
@@ -230,6 +233,11 @@ impl World {
             process.joins.insert(id.0);
             assert_eq!(process.joins.len(), 1, "one JoinGroup at a time");
         }
+        if let Request::CommitOffsets(commit) = &request
+            && let Some(process) = self.process(client)
+        {
+            process.asked_commits.insert(id.0, commit.offsets.keys().cloned().collect());
+        }
         let node = usize::try_from(coordinator.node).unwrap_or(0);
         let next = self.connections.len();
         let connection = self.clients[client].connections.get(&node).copied().unwrap_or(next);
@@ -275,16 +283,24 @@ impl World {
 
     pub(crate) fn process_hears(&mut self, client: usize, tag: u64, reply: Reply) {
         self.record_reply(client, tag, &reply);
+        let Some(mut response) = from_coordinator(reply) else { return };
         if let Some(process) = self.process(client) {
             process.joins.remove(&tag);
+            let asked = process.asked_commits.remove(&tag).unwrap_or_default();
+            if let Response::CommitOffsets(codes) = &mut response {
+                // What does not exist the broker's handler refuses; the coordinator has not seen it.
+                for partition in asked {
+                    codes.entry(partition).or_insert(ErrorCode::UnknownTopicOrPartition);
+                }
+            }
         }
-        let Some(response) = from_coordinator(reply) else { return };
         self.tell(client, Input::Response(RequestId(tag), response));
     }
 
     pub(crate) fn process_fails(&mut self, client: usize, tag: u64) {
         if let Some(process) = self.process(client) {
             process.joins.remove(&tag);
+            process.asked_commits.remove(&tag);
         }
         self.tell(client, Input::Failed(RequestId(tag), Failure::Disconnected));
     }

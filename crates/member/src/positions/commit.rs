@@ -274,9 +274,16 @@ impl Commits {
     ) -> Vec<CommitTrouble> {
         let Some((pending, identity)) = self.under_way(id) else { return Vec::new() };
         let mut troubles = Vec::new();
-        let mut retry = None;
+        // The code that asks for it; none if the answer is silent.
+        let mut retry: Option<Option<ErrorCode>> = None;
         for (partition, (offset, ownership)) in std::mem::take(&mut pending.left) {
-            let code = codes.get(&partition).copied().unwrap_or(ErrorCode::UnknownServerError);
+            let Some(code) = codes.get(&partition).copied() else {
+                // Brokers leave out topics that were deleted meanwhile. Whether it was done nobody knows, and the others of the
+                // same commit have their answers.
+                retry.get_or_insert(None);
+                pending.left.insert(partition, (offset, ownership));
+                continue;
+            };
             let mut keep = false;
             let trouble = match reactions::on_commit(code, &partition.topic) {
                 CommitReaction::Done => {
@@ -285,12 +292,12 @@ impl Commits {
                     None
                 }
                 CommitReaction::Retry => {
-                    retry = Some(code);
+                    retry = Some(Some(code));
                     keep = true;
                     None
                 }
                 CommitReaction::FindCoordinator => {
-                    retry = Some(code);
+                    retry = Some(Some(code));
                     keep = true;
                     Some(CommitTrouble::FindCoordinator(code))
                 }
@@ -326,12 +333,12 @@ impl Commits {
         }
         if let Some(code) = retry {
             let kind = |topic: &ByteString| match code {
-                ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId => {
+                Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) => {
                     ErrorKind::UnknownTopic(topic.clone())
                 }
                 _ => ErrorKind::Unavailable,
             };
-            pending.retry_or_fail(ctx, kind, Some(code));
+            pending.retry_or_fail(ctx, kind, code);
             self.note_interval_failure(ctx);
         } else {
             self.auto_attempts.succeed();

@@ -1,5 +1,7 @@
 //! What was reported of other clients, named after the report (`docs/regressions.md`).
 
+use std::time::Duration;
+
 use super::context::*;
 use crate::{request::RequestKind, *};
 use kavka_protocol::ErrorCode;
@@ -192,4 +194,36 @@ fn describe(ctx: &mut Context, is_stable: bool, shares: &[&[i32]]) {
     let assignments = shares.iter().map(share).collect();
     let description = GroupDescription { is_stable, assignments };
     ctx.answer(RequestKind::DescribeGroup, Response::DescribeGroup(Ok(description)));
+}
+
+/// An OffsetCommit answer without a row for a topic that was deleted meanwhile: the commit of the application is tried again for that
+/// partition only, and is over at its timeout; one that is not tried again fails; the member goes on.
+#[test]
+fn answer_to_a_commit_without_one_of_its_partitions_does_not_end_the_member() {
+    let mut ctx = Context::new();
+    ctx.stable(1, &[0, 1]);
+    let mode = CommitMode::Sync { timeout: Duration::from_secs(2) };
+    let sync = ctx.commit(&[(0, 11), (1, 21)], mode);
+    let answered = |partitions: &[i32]| {
+        let codes = partitions.iter().map(|partition| (tp(*partition), ErrorCode::None));
+        Response::CommitOffsets(codes.collect())
+    };
+    ctx.answer(RequestKind::CommitOffsets, answered(&[0]));
+    assert_eq!(ctx.error(), None);
+    assert_eq!((ctx.member.committed(&tp(0)), ctx.outcome(sync)), (Some(11), None));
+    ctx.sleep(200);
+    let again = ctx.answer(RequestKind::CommitOffsets, answered(&[]));
+    let Request::CommitOffsets(again) = again.request else { panic!() };
+    assert_eq!(again.offsets.into_keys().collect::<Vec<_>>(), [tp(1)]);
+    ctx.sleep(2_000);
+    assert_eq!(ctx.outcome(sync), Some(vec![ErrorKind::Timeout]));
+
+    let once = ctx.commit(&[(0, 12), (1, 22)], CommitMode::Async);
+    // That of the first commit may be under way still.
+    while ctx.has(RequestKind::CommitOffsets) {
+        ctx.answer(RequestKind::CommitOffsets, answered(&[0]));
+    }
+    assert_eq!(ctx.outcome(once), Some(vec![ErrorKind::Unavailable]));
+    assert_eq!((ctx.error(), ctx.member.state()), (None, State::Stable));
+    assert_eq!(ctx.member.committed(&tp(1)), Some(10), "as it was");
 }
