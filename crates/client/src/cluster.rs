@@ -3,14 +3,16 @@
 //! Owns metadata (one task keeps it fresh), connections (one for each broker and [`Purpose`], made when first needed, made again with
 //! growing pauses when they fail). Does not know retries of calls, groups' states, positions or batches.
 //!
-//! Nothing is asked before somebody asks here: making a [`Cluster`] does no I/O. When no known broker answers, the bootstrap
-//! servers are asked again (KIP-899, KIP-1102).
+//! Nothing is asked before somebody asks here: making a [`Cluster`] does no I/O. When no known broker can be connected to, when none
+//! gives metadata for long, or when one says that it is time, the client begins anew with the bootstrap servers (KIP-899, KIP-1102).
 
 mod backoff;
 mod coordinators;
 mod metadata;
 mod pool;
 mod refresh;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeSet,
@@ -219,7 +221,7 @@ impl Cluster {
     }
 
     /// A connection to any broker: one that is open if possible, else the first of the known ones, then of the bootstrap
-    /// servers, that answers.
+    /// servers (unless `metadata.recovery.strategy` is `none`), that answers.
     ///
     /// Cancel safe.
     pub(crate) async fn any(&self) -> Result<Connection, Error> {
@@ -241,10 +243,24 @@ impl Cluster {
 
 impl Shared {
     async fn any(&self) -> Result<Connection, Error> {
+        self.pool.any(&self.known_addresses()).await
+    }
+
+    fn known_addresses(&self) -> Vec<Address> {
         let metadata = Arc::clone(&self.metadata.borrow().metadata);
-        let known: Vec<Address> =
-            metadata.nodes.values().map(|node| node.address.clone()).collect();
-        self.pool.any(&known).await
+        metadata.nodes.values().map(|node| node.address.clone()).collect()
+    }
+
+    /// Forgets the brokers and ends the connections to them: the bootstrap servers are next. What is known of topics stays until
+    /// those answer, or a consumer would take it that there are none.
+    fn rebootstrap(&self, why: &str) {
+        let known = self.known_addresses();
+        tracing::info!(brokers = known.len(), why, "beginning anew with bootstrap.servers");
+        self.metadata.send_modify(|state| {
+            state.metadata = Arc::new(state.metadata.without_brokers());
+        });
+        let reason = format!("the client begins anew with its bootstrap servers: {why}");
+        self.pool.leave(&known, &Error::new(ErrorKind::Disconnected, reason));
     }
 
     fn wanted(&self) -> Wanted {

@@ -75,6 +75,15 @@ pub(crate) struct Security {
     tls: Option<Tls>,
 }
 
+/// How patient an attempt to connect is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// How long each address of the host may take, TLS and authentication included.
+    pub(crate) timeout: Duration,
+    /// Attempts in a row that came to nothing: another of the host's addresses is tried first.
+    pub(crate) failures: usize,
+}
+
 /// A request on its way out.
 #[derive(Debug)]
 struct Frame {
@@ -156,17 +165,17 @@ impl Connection {
         address: &Address,
         settings: &CommonSettings,
         security: &Security,
+        setup: Setup,
     ) -> Result<Self, Error> {
-        let stream = transport::connect(address, settings).await?;
+        let (stream, begun) = transport::connect(address, settings, setup).await?;
         let opened = handshake::run(stream, address, settings, security);
-        let ready = tokio::time::timeout(settings.connection_setup_timeout, opened)
-            .await
-            .map_err(|_| {
+        let ready =
+            tokio::time::timeout_at(begun + setup.timeout, opened).await.map_err(|_| {
                 Error::new(
                     ErrorKind::Connect,
                     format!(
                         "{address} took the connection but was not ready for requests within {:?}",
-                        settings.connection_setup_timeout
+                        setup.timeout
                     ),
                 )
             })??;

@@ -13,7 +13,7 @@ mod token;
 pub(crate) use self::parse::{bool_value, duration_ms, integer, one_of, unknown_property};
 pub(crate) use self::security::how_to_convert;
 pub use self::{
-    common::{Address, CommonSettings, SecurityProtocol},
+    common::{Address, CommonSettings, MetadataRecovery, SecurityProtocol},
     security::{
         SaslMechanism, SaslSettings, Secret, SecuritySettings, TlsProtocols, TlsSettings,
         TokenSource,

@@ -251,6 +251,7 @@ impl World {
             ("request.timeout.ms", "5000".to_owned()),
             ("default.api.timeout.ms", "15000".to_owned()),
             ("socket.connection.setup.timeout.ms", "3000".to_owned()),
+            ("socket.connection.setup.timeout.max.ms", "6000".to_owned()),
             ("metadata.max.age.ms", "20000".to_owned()),
         ];
         properties.map(|(name, value)| (name.to_owned(), value)).to_vec()

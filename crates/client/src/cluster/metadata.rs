@@ -82,6 +82,11 @@ impl Metadata {
         topic.partitions.get(usize::try_from(partition).ok()?)
     }
 
+    /// The same topics, but nobody to ask.
+    pub(super) fn without_brokers(&self) -> Metadata {
+        Metadata { controller: None, nodes: BTreeMap::new(), ..self.clone() }
+    }
+
     /// What is known after a response. A leader with an older epoch than the known one is not taken: the broker that answered was
     /// behind. A topic that failed for the moment keeps what is known of it. A topic that is not wanted any more is forgotten.
     pub(super) fn updated(&self, response: MetadataResponse, wanted: &Wanted) -> Metadata {

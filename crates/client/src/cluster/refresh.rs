@@ -1,4 +1,8 @@
-//! The task that keeps metadata fresh: when it is asked to, when it gets old, again after a pause when it fails.
+//! The task that keeps metadata fresh: when it is asked to, when it gets old, again after a pause when it fails. It gives up brokers
+//! that are of no use for the bootstrap servers.
+//!
+//! # References
+//! KIP-899 and KIP-1102 (rebootstrapping).
 
 use std::sync::{
     Arc, Weak,
@@ -15,7 +19,7 @@ use tokio::{
 };
 
 use super::{Backoff, Shared, Wanted};
-use crate::Error;
+use crate::{Error, ErrorKind, settings::MetadataRecovery};
 
 /// Asks the task for a refresh.
 #[derive(Debug, Default)]
@@ -58,6 +62,8 @@ async fn run(weak: Weak<Shared>, notify: Arc<Notify>) {
     let mut backoff: Option<Backoff> = None;
     let mut next = None;
     let mut not_before = Instant::now();
+    // Since when metadata is wanted and not had.
+    let mut in_vain = None;
     loop {
         let is_requested = match weak.upgrade() {
             None => return,
@@ -82,7 +88,7 @@ async fn run(weak: Weak<Shared>, notify: Arc<Notify>) {
         let settings = Arc::clone(&shared.settings);
         let attempt = shared.refresher.begun.fetch_add(1, Ordering::AcqRel) + 1;
         let wanted = shared.wanted();
-        let result = ask(&shared, &wanted).await;
+        let result = recovering(&shared, &wanted, &mut in_vain).await;
         let first = settings.retry_backoff;
         let pause = match &result {
             Ok(_) => {
@@ -112,6 +118,44 @@ async fn sleep_until(time: Option<Instant>) {
     }
 }
 
+/// Asks. If the known brokers have given no metadata for too long, or say that they should not be asked, the bootstrap servers are.
+async fn recovering(
+    shared: &Shared,
+    wanted: &Wanted,
+    in_vain: &mut Option<Instant>,
+) -> Result<MetadataResponse, Error> {
+    let settings = &shared.settings;
+    let since = *in_vain.get_or_insert_with(Instant::now);
+    let recovers = settings.metadata_recovery == MetadataRecovery::Rebootstrap;
+    let mut result = None;
+    if recovers && !shared.known_addresses().is_empty() {
+        let trigger = settings.rebootstrap_trigger;
+        let asked = tokio::time::timeout_at(since + trigger, ask(shared, wanted)).await;
+        let why = match &asked {
+            Err(_) => Some(format!("no broker gave metadata for {trigger:?}")),
+            Ok(Err(error)) => {
+                (error.code() == Some(ErrorCode::RebootstrapRequired)).then(|| error.to_string())
+            }
+            Ok(Ok(_)) => None,
+        };
+        match why {
+            None => result = asked.ok(),
+            Some(why) => {
+                shared.rebootstrap(&why);
+                *in_vain = Some(Instant::now());
+            }
+        }
+    }
+    let result = match result {
+        Some(result) => result,
+        None => ask(shared, wanted).await,
+    };
+    if result.is_ok() {
+        *in_vain = None;
+    }
+    result
+}
+
 async fn ask(shared: &Shared, wanted: &Wanted) -> Result<MetadataResponse, Error> {
     let connection = shared.any().await?;
     let topics = match wanted {
@@ -135,7 +179,18 @@ async fn ask(shared: &Shared, wanted: &Wanted) -> Result<MetadataResponse, Error
     let timeout: Duration = shared.settings.request_timeout;
     let response = connection.call(&request, timeout).await?;
     match response.error_code {
+        // So answers a broker that is only just starting.
+        ErrorCode::None if response.brokers.is_empty() => {
+            let address = connection.address();
+            Err(Error::new(ErrorKind::Connect, format!("{address} knows no broker yet")))
+        }
         ErrorCode::None => Ok(response),
+        // It passes, whatever the code says: other brokers will do.
+        code @ ErrorCode::RebootstrapRequired => {
+            let why =
+                format!("{} sends its clients to the bootstrap servers", connection.address());
+            Err(Error::new(ErrorKind::Connect, why).with_code(code))
+        }
         code => Err(Error::broker(code, "reading the cluster's metadata")),
     }
 }

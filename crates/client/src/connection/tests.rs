@@ -107,7 +107,8 @@ async fn connected() -> (Connection, Peer) {
         peer.answer_versions().await;
         peer
     };
-    let (connection, peer) = tokio::join!(Connection::open(&address, &settings, &PLAIN), peer);
+    let (connection, peer) =
+        tokio::join!(Connection::open(&address, &settings, &PLAIN, FIRST), peer);
     (connection.expect("connected"), peer)
 }
 
@@ -116,6 +117,7 @@ fn heartbeat(group: &str) -> HeartbeatRequest {
 }
 
 const PLAIN: Security = Security { tls: None };
+const FIRST: Setup = Setup { timeout: Duration::from_secs(5), failures: 0 };
 const LONG: Duration = Duration::from_secs(20);
 
 #[tokio::test]
@@ -252,7 +254,7 @@ async fn an_old_broker_is_asked_again_in_its_own_version() {
         response.error_code = ErrorCode::None;
         peer.answer::<ApiVersionsRequest>(asked.header.correlation_id, 2, &response).await;
     };
-    let (connection, ()) = tokio::join!(Connection::open(&address, &settings, &PLAIN), peer);
+    let (connection, ()) = tokio::join!(Connection::open(&address, &settings, &PLAIN, FIRST), peer);
     let connection = connection.expect("connected");
     assert!(connection.versions().has(ApiVersionsRequest::API_KEY));
     let error = connection.call(&MetadataRequest::default(), LONG).await.expect_err("not there");
@@ -270,7 +272,8 @@ async fn what_is_no_kafka_broker_is_named_so() {
         peer.stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("a taker");
         peer
     };
-    let (connection, _peer) = tokio::join!(Connection::open(&address, &settings, &PLAIN), peer);
+    let (connection, _peer) =
+        tokio::join!(Connection::open(&address, &settings, &PLAIN, FIRST), peer);
     let error = connection.expect_err("that is HTTP");
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(error.to_string().contains("1213486160 bytes"), "{error}");
@@ -280,7 +283,7 @@ async fn what_is_no_kafka_broker_is_named_so() {
 async fn nobody_at_the_address_is_an_error_that_names_it() {
     let (listener, address) = listen().await;
     drop(listener);
-    let error = Connection::open(&address, &settings(), &PLAIN).await.expect_err("nobody");
+    let error = Connection::open(&address, &settings(), &PLAIN, FIRST).await.expect_err("nobody");
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }

@@ -10,9 +10,11 @@ use bytestring::ByteString;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, lookup_host},
+    time::Instant,
 };
 use tokio_rustls::client::TlsStream;
 
+use super::Setup;
 use crate::{
     Error, ErrorKind,
     environment::Transport,
@@ -103,42 +105,54 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Connects to the first address of the host that answers.
-pub(super) async fn connect(address: &Address, settings: &CommonSettings) -> Result<Socket, Error> {
+/// Connects to the first address of the host that answers; says when that attempt began.
+pub(super) async fn connect(
+    address: &Address,
+    settings: &CommonSettings,
+    setup: Setup,
+) -> Result<(Socket, Instant), Error> {
     let failed = |why: &dyn std::fmt::Display| {
         Error::new(ErrorKind::Connect, format!("cannot connect to {address}: {why}"))
     };
     let host = ByteString::as_ref(&address.host) as &str;
     if let Some(environment) = settings.machine.connector() {
+        let begun = Instant::now();
         let connecting = environment.connect(host, address.port);
-        return match tokio::time::timeout(settings.connection_setup_timeout, connecting).await {
-            Ok(Ok(stream)) => Ok(Socket::Other(stream)),
+        return match tokio::time::timeout_at(begun + setup.timeout, connecting).await {
+            Ok(Ok(stream)) => Ok((Socket::Other(stream), begun)),
             Ok(Err(error)) => Err(failed(&error)),
             Err(_) => Err(failed(&"nobody answered in time")),
         };
     }
-    let found =
-        tokio::time::timeout(settings.connection_setup_timeout, lookup_host((host, address.port)));
-    let candidates: Vec<_> = match found.await {
+    let found = tokio::time::timeout(setup.timeout, lookup_host((host, address.port)));
+    let mut candidates: Vec<_> = match found.await {
         Ok(Ok(found)) => found.collect(),
         Ok(Err(error)) => {
             return Err(failed(&format_args!("the name cannot be resolved: {error}")));
         }
         Err(_) => return Err(failed(&"the name was not resolved in time")),
     };
+    turn(&mut candidates, setup.failures);
     let mut last = failed(&"the name has no address");
     for candidate in candidates {
-        let attempt =
-            tokio::time::timeout(settings.connection_setup_timeout, TcpStream::connect(candidate));
+        let begun = Instant::now();
+        let attempt = tokio::time::timeout_at(begun + setup.timeout, TcpStream::connect(candidate));
         match attempt.await {
             Ok(Ok(stream)) => {
-                return prepare(stream, settings).map(Socket::Tcp).map_err(|error| failed(&error));
+                let socket = prepare(stream, settings).map_err(|error| failed(&error))?;
+                return Ok((Socket::Tcp(socket), begun));
             }
             Ok(Err(error)) => last = failed(&error),
             Err(_) => last = failed(&format_args!("{candidate} did not answer in time")),
         }
     }
     Err(last)
+}
+
+/// Begins with the next address after each failure: one may take connections and then not be of use.
+fn turn<T>(candidates: &mut [T], failures: usize) {
+    let length = candidates.len().max(1);
+    candidates.rotate_left(failures % length);
 }
 
 fn prepare(stream: TcpStream, settings: &CommonSettings) -> std::io::Result<TcpStream> {
@@ -151,4 +165,20 @@ fn prepare(stream: TcpStream, settings: &CommonSettings) -> std::io::Result<TcpS
         socket.set_recv_buffer_size(bytes)?;
     }
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_lets_another_address_of_the_host_be_first() {
+        let first = |failures| {
+            let mut addresses = ["a", "b", "c"];
+            turn(&mut addresses, failures);
+            addresses[0]
+        };
+        assert_eq!([0, 1, 2, 3, 4].map(first), ["a", "b", "c", "a", "b"]);
+        turn::<&str>(&mut [], 1);
+    }
 }

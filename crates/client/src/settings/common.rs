@@ -38,8 +38,16 @@ pub struct CommonSettings {
     pub allow_auto_create_topics: bool,
     /// `connections.max.idle.ms`, 9 min: after this, a connection nobody uses is closed.
     pub connections_max_idle: Duration,
-    /// `socket.connection.setup.timeout.ms`, 10 s: how long connecting, TLS and authentication may take for each address.
+    /// `metadata.recovery.strategy`, `rebootstrap`: what to do when no known broker is of use (KIP-899).
+    pub metadata_recovery: MetadataRecovery,
+    /// `metadata.recovery.rebootstrap.trigger.ms`, 5 min: so long metadata may be wanted in vain before the known brokers are given up
+    /// for the bootstrap servers (KIP-1102).
+    pub rebootstrap_trigger: Duration,
+    /// `socket.connection.setup.timeout.ms`, 10 s: how long connecting, TLS and authentication may take for each address. It doubles
+    /// with every failure in a row, with 20 % of jitter (KIP-601).
     pub connection_setup_timeout: Duration,
+    /// `socket.connection.setup.timeout.max.ms`, 30 s: up to which it doubles.
+    pub connection_setup_timeout_max: Duration,
     /// `send.buffer.bytes`, 128 KiB; `None` (-1): what the system chooses.
     pub send_buffer_bytes: Option<usize>,
     /// `receive.buffer.bytes`, 64 KiB; `None` (-1): what the system chooses.
@@ -57,6 +65,16 @@ pub struct Address {
     pub host: ByteString,
     /// The port.
     pub port: u16,
+}
+
+/// What a client does that can reach none of the brokers it knows of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetadataRecovery {
+    /// It tries them again and again.
+    None,
+    /// It begins anew with the bootstrap servers, whose names are looked up again.
+    #[default]
+    Rebootstrap,
 }
 
 /// How a connection is protected and authenticated.
@@ -128,7 +146,10 @@ impl Default for CommonSettings {
             metadata_max_age: Duration::from_secs(300),
             allow_auto_create_topics: true,
             connections_max_idle: Duration::from_secs(540),
+            metadata_recovery: MetadataRecovery::Rebootstrap,
+            rebootstrap_trigger: Duration::from_secs(300),
             connection_setup_timeout: Duration::from_secs(10),
+            connection_setup_timeout_max: Duration::from_secs(30),
             send_buffer_bytes: Some(131_072),
             receive_buffer_bytes: Some(65_536),
             receive_message_max_bytes: 100_000_000,
@@ -182,6 +203,20 @@ impl CommonSettings {
             "socket.connection.setup.timeout.ms" => {
                 self.connection_setup_timeout = duration_ms(name, value, 1..=MAX_LONG_MS)?;
             }
+            "socket.connection.setup.timeout.max.ms" => {
+                self.connection_setup_timeout_max = duration_ms(name, value, 1..=MAX_LONG_MS)?;
+            }
+            "metadata.recovery.strategy" => {
+                let words = [
+                    ("none", MetadataRecovery::None),
+                    ("rebootstrap", MetadataRecovery::Rebootstrap),
+                ];
+                self.metadata_recovery = one_of(name, value, &words)?;
+            }
+            "metadata.recovery.rebootstrap.trigger.ms" => {
+                self.rebootstrap_trigger = duration_ms(name, value, 0..=MAX_LONG_MS)?;
+            }
+            "client.dns.lookup" => return dns_lookup(name, value),
             "send.buffer.bytes" => self.send_buffer_bytes = buffer(name, value)?,
             "receive.buffer.bytes" => self.receive_buffer_bytes = buffer(name, value)?,
             "receive.message.max.bytes" => {
@@ -227,21 +262,6 @@ impl SecurityProtocol {
 /// Properties that are Kafka's and change nothing here, with the reason.
 fn no_effect(name: &str, value: &str) -> Result<Outcome, Error> {
     Ok(Outcome::NoEffect(match name {
-        "client.dns.lookup" => {
-            one_of(
-                name,
-                value,
-                &[("use_all_dns_ips", ()), ("resolve_canonical_bootstrap_servers_only", ())],
-            )?;
-            "every address of a name is tried, always"
-        }
-        "metadata.recovery.strategy" => {
-            one_of(name, value, &[("none", ()), ("rebootstrap", ())])?;
-            "the bootstrap servers are asked again whenever no known broker answers"
-        }
-        "metadata.recovery.rebootstrap.trigger.ms" => {
-            "the bootstrap servers are asked again whenever no known broker answers"
-        }
         "metadata.cluster.check.enable" => {
             bool_value(name, value)?;
             "brokers are not asked which cluster they belong to"
@@ -251,9 +271,6 @@ fn no_effect(name: &str, value: &str) -> Result<Outcome, Error> {
             "names are looked up whenever a connection is made"
         }
         "config.providers" => "values are taken as they are",
-        "socket.connection.setup.timeout.max.ms" => {
-            "every attempt has socket.connection.setup.timeout.ms"
-        }
         "retries" => "calls are tried again until their timeout",
         "enable.metrics.push"
         | "metric.reporters"
@@ -263,6 +280,18 @@ fn no_effect(name: &str, value: &str) -> Result<Outcome, Error> {
         "interceptor.classes" => "there are no Java classes here",
         _ => return Ok(Outcome::Unknown),
     }))
+}
+
+/// Every address of a name is tried. Names in place of addresses are what Kerberos needs, which is not supported.
+fn dns_lookup(name: &str, value: &str) -> Result<Outcome, Error> {
+    let canonical = Outcome::NoEffect(
+        "every address of a name is tried; names are not looked up backwards, which only Kerberos needs",
+    );
+    let words = [
+        ("use_all_dns_ips", Outcome::Taken),
+        ("resolve_canonical_bootstrap_servers_only", canonical),
+    ];
+    one_of(name, value, &words)
 }
 
 fn buffer(name: &str, value: &str) -> Result<Option<usize>, Error> {

@@ -96,7 +96,7 @@ async fn over_tls(server: TlsAcceptor, settings: &CommonSettings) -> Result<Conn
             peer.answer_heartbeat(&asked, ErrorCode::None).await;
         }
     });
-    let connection = Connection::open(&address, settings, &Security::new(settings)?).await?;
+    let connection = Connection::open(&address, settings, &Security::new(settings)?, FIRST).await?;
     let response = connection.call(&heartbeat("a"), LONG).await?;
     assert_eq!(response.error_code, ErrorCode::None);
     Ok(connection)
@@ -203,7 +203,7 @@ async fn a_listener_without_tls_is_named_so() {
         &[("ssl.truststore.certificates", &Issuer::new("one").pem())],
     );
     let security = Security::new(&settings).unwrap();
-    let error = Connection::open(&address, &settings, &security).await.expect_err("no TLS");
+    let error = Connection::open(&address, &settings, &security, FIRST).await.expect_err("no TLS");
     assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
     assert!(error.advice().contains("listener for SSL"), "{}", error.advice());
 }
@@ -370,7 +370,8 @@ async fn over_sasl<F: Future<Output = Peer> + Send>(
         script(peer).await
     };
     let peer = tokio::time::timeout(LONG, peer);
-    let (connection, peer) = tokio::join!(Connection::open(&address, settings, &PLAIN), peer);
+    let (connection, peer) =
+        tokio::join!(Connection::open(&address, settings, &PLAIN, FIRST), peer);
     Ok((connection?, peer.expect("a script that comes to its end")))
 }
 
@@ -402,7 +403,7 @@ async fn refusal_of(behaviour: Broker) -> Error {
         peer.scram(behaviour).await;
     });
     let settings = sasl("SCRAM-SHA-256", PASSWORD);
-    Connection::open(&address, &settings, &PLAIN).await.expect_err("a broker that cheats")
+    Connection::open(&address, &settings, &PLAIN, FIRST).await.expect_err("a broker that cheats")
 }
 
 #[tokio::test]
