@@ -5,8 +5,10 @@
 //!
 //! **Architecture invariants:** an answer is handed to nobody but the one who asked for it; a correlation id that is not the next
 //! one ends the connection. A request that is out of time ends the connection too, for whatever stands behind it in line waits as
-//! well. Whoever stops waiting loses only its own answer. A length off the wire makes no more room than what has arrived justifies.
+//! well. Whoever stops waiting loses only its own answer. A length off the wire makes no more room than what has
+//! arrived justifies.
 
+mod frames;
 mod handshake;
 mod io;
 pub(crate) mod sasl;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use bytestring::ByteString;
 use kavka_protocol::{
     ErrorCode, Message, Reader, Request,
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{
     Security, Versions,
-    io::read_frame,
+    frames::Frames,
     sasl::{Begun, Exchange},
     transport::{Socket, Stream},
 };
@@ -48,7 +48,7 @@ pub(super) struct Ready {
 /// A stream that is asked one thing at a time.
 struct Dialogue<'a, S> {
     stream: S,
-    input: BytesMut,
+    frames: Frames,
     address: &'a Address,
     settings: &'a CommonSettings,
     next_correlation_id: i32,
@@ -79,7 +79,7 @@ pub(super) async fn run(
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialogue<'a, S> {
     fn new(stream: S, address: &'a Address, settings: &'a CommonSettings) -> Self {
         // The ids of a handshake end below those of the requests that follow; nothing is in flight between.
-        Self { stream, input: BytesMut::new(), address, settings, next_correlation_id: i32::MIN }
+        Self { stream, frames: Frames::default(), address, settings, next_correlation_id: i32::MIN }
     }
 
     /// Everything that comes before requests.
@@ -221,7 +221,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialogue<'a, S> {
             Error::new(ErrorKind::Connect, format!("{} takes no requests: {error}", self.address))
         })?;
         let limit = self.settings.receive_message_max_bytes;
-        let frame = read_frame(&mut self.stream, &mut self.input, self.address, limit).await?;
+        let frame = self.frames.next(&mut self.stream, self.address, limit).await?;
         let mut reader = Reader::new(frame.clone());
         let header_version = R::API_KEY.response_header_version(version);
         let header = ResponseHeader::decode(&mut reader, header_version)

@@ -6,15 +6,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter},
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
 use super::{
-    Frame, Reply, Shared, tls,
+    Frame, Reply, Shared,
+    frames::Frames,
     transport::{Socket, Stream},
 };
 use crate::{
@@ -24,10 +25,6 @@ use crate::{
 
 /// Small frames are gathered up to so many bytes; larger pieces are written as they are.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
-/// So much is read at once at least.
-const READ_AHEAD_BYTES: usize = 16 << 10;
-/// So much room is made for a frame before any of it has arrived; more only as it does.
-const TRUSTED_BYTES: usize = 1 << 20;
 
 /// What a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -178,9 +175,9 @@ async fn read_answers(
     address: &Address,
     max_frame_bytes: usize,
 ) -> Error {
-    let mut input = BytesMut::with_capacity(READ_AHEAD_BYTES);
+    let mut frames = Frames::default();
     loop {
-        let frame = match read_frame(&mut read, &mut input, address, max_frame_bytes).await {
+        let frame = match frames.next(&mut read, address, max_frame_bytes).await {
             Ok(frame) => frame,
             Err(error) => return error,
         };
@@ -209,64 +206,6 @@ async fn read_answers(
             }
         }
     }
-}
-
-/// The next frame, without its length.
-pub(super) async fn read_frame(
-    read: &mut (impl AsyncRead + Unpin),
-    input: &mut BytesMut,
-    address: &Address,
-    max_frame_bytes: usize,
-) -> Result<Bytes, Error> {
-    fill(read, input, 4, address).await?;
-    let mut length = [0; 4];
-    length.copy_from_slice(&input.split_to(4));
-    let length = i32::from_be_bytes(length);
-    let Some(length) = usize::try_from(length).ok().filter(|length| *length <= max_frame_bytes)
-    else {
-        return Err(Error::new(
-            ErrorKind::Protocol,
-            format!("{address} announces an answer of {length} bytes; at most {max_frame_bytes} are taken"),
-        )
-        .with_advice(
-            "If this is a Kafka listener, check that security.protocol fits it, or raise receive.message.max.bytes.",
-        ));
-    };
-    fill(read, input, length, address).await?;
-    Ok(input.split_to(length).freeze())
-}
-
-/// Reads until `wanted` bytes are there.
-async fn fill(
-    read: &mut (impl AsyncRead + Unpin),
-    input: &mut BytesMut,
-    wanted: usize,
-    address: &Address,
-) -> Result<(), Error> {
-    while input.len() < wanted {
-        let missing = wanted - input.len();
-        let room = missing.min(TRUSTED_BYTES.max(input.len())).max(READ_AHEAD_BYTES);
-        if input.capacity() - input.len() < room.min(missing) {
-            input.reserve(room);
-        }
-        match read.read_buf(input).await {
-            Ok(0) => {
-                return Err(Error::new(
-                    ErrorKind::Disconnected,
-                    format!("{address} closed the connection"),
-                ));
-            }
-            Ok(_) => {}
-            Err(error) if tls::is_refusal(&error) => return Err(tls::refused(address, &error)),
-            Err(error) => {
-                return Err(Error::new(
-                    ErrorKind::Disconnected,
-                    format!("the connection to {address} failed: {error}"),
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn cannot_write(address: &Address, error: &std::io::Error) -> Error {

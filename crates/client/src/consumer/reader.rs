@@ -101,47 +101,46 @@ impl Reader {
         if self.is_over {
             return Poll::Ready(None);
         }
-        let shared = Arc::clone(&self.shared);
-        let mut inbox = shared.lock();
+        let mut inbox = self.shared.lock();
         let mut wakes = inbox.note_poll();
         if let Some(hand) = self.hand.take() {
             wakes |= inbox.settle(hand.place, hand.epoch, Some(hand.consumed));
         }
         let result = loop {
-            let Some(chunk) = self.chunk.take() else {
-                if self.own.is_none()
-                    && let Some(error) = inbox.take_error()
-                {
-                    break Poll::Ready(Some(Err(error)));
+            if let Some(chunk) = &self.chunk {
+                match inbox.claim(chunk) {
+                    Claim::Granted => break Poll::Ready(Some(Ok(()))),
+                    Claim::Paused => {
+                        if let Some(chunk) = self.chunk.take() {
+                            inbox.put_back(chunk);
+                        }
+                    }
+                    Claim::Void => self.chunk = None,
                 }
-                let next = match self.own {
-                    None => inbox.take_ready(),
-                    Some(own) => inbox.take_own(own),
-                };
-                if next.is_some() {
-                    // What has been taken makes room for the next fetch.
-                    wakes = true;
-                    self.chunk = next;
-                    continue;
-                }
-                let goes_on = match self.own {
-                    None => inbox.wait(cx.waker()),
-                    Some(own) => inbox.wait_own(own, cx.waker()),
-                };
-                if goes_on {
-                    break Poll::Pending;
-                }
-                self.is_over = true;
-                break Poll::Ready(None);
-            };
-            match inbox.claim(&chunk) {
-                Claim::Granted => {
-                    self.chunk = Some(chunk);
-                    break Poll::Ready(Some(Ok(())));
-                }
-                Claim::Paused => inbox.put_back(chunk),
-                Claim::Void => {}
             }
+            if self.own.is_none()
+                && let Some(error) = inbox.take_error()
+            {
+                break Poll::Ready(Some(Err(error)));
+            }
+            self.chunk = match self.own {
+                None => inbox.take_ready(),
+                Some(own) => inbox.take_own(own),
+            };
+            if self.chunk.is_some() {
+                // What has been taken makes room for the next fetch.
+                wakes = true;
+                continue;
+            }
+            let goes_on = match self.own {
+                None => inbox.wait(cx.waker()),
+                Some(own) => inbox.wait_own(own, cx.waker()),
+            };
+            if goes_on {
+                break Poll::Pending;
+            }
+            self.is_over = true;
+            break Poll::Ready(None);
         };
         drop(inbox);
         if wakes {
@@ -164,21 +163,22 @@ impl Reader {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(Some(Ok(()))) => {}
             }
-            let Some(mut chunk) = self.chunk.take() else { continue };
-            match step(&mut chunk, &mut self.decompressor) {
-                Ok(Some(found)) => {
-                    self.chunk = Some(chunk);
-                    return Poll::Ready(Some(Ok(found)));
-                }
+            let Some(chunk) = &mut self.chunk else { continue };
+            let is_broken = match step(chunk, &mut self.decompressor) {
+                Ok(Some(found)) => return Poll::Ready(Some(Ok(found))),
                 Ok(None) => {
-                    self.shared.lock().finish(&chunk, is_consumed);
-                    self.shared.driver.notify_one();
+                    self.shared.lock().finish(chunk, is_consumed);
+                    None
                 }
                 Err(error) => {
-                    self.shared.lock().give_up(&chunk, chunk.from());
-                    self.shared.driver.notify_one();
-                    return Poll::Ready(Some(Err(error)));
+                    self.shared.lock().give_up(chunk, chunk.from());
+                    Some(error)
                 }
+            };
+            self.chunk = None;
+            self.shared.driver.notify_one();
+            if let Some(error) = is_broken {
+                return Poll::Ready(Some(Err(error)));
             }
         }
     }

@@ -9,8 +9,8 @@ use kavka_protocol::records::{self, RecordView};
 
 use crate::{Error, ErrorKind};
 
-/// A record that may be kept as long as one likes. Key, value and headers share the memory of the fetched batch: keeping one small
-/// record keeps its batch.
+/// A record that may be kept as long as one likes. Key, value and headers share memory: keeping one small record keeps its whole batch if
+/// that is compressed, and else everything that came with the same fetch.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     pub(super) topic: ByteString,
