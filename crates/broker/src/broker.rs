@@ -131,7 +131,7 @@ impl Broker {
         config: BrokerConfig,
         options: StartOptions,
     ) -> Result<RunningBroker, StartError> {
-        let machine = Machine(options.environment);
+        let machine = Machine::from(options.environment);
         let clock = Clock::new(machine.clone());
         let limits = Arc::new(Limits::of(&config.network));
         let budget = Budget::new(limits.budget_bytes);

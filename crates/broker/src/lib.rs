@@ -36,7 +36,7 @@ mod topics;
 pub use self::{
     broker::{Broker, Engines, OpenEngines, RunningBroker, StartError, StartOptions},
     config::BrokerConfig,
-    environment::{Accept, Accepted, Environment, Transport},
+    environment::{Accept, Accepted, Environment, TimeAndChance, Transport},
     inspect::{InspectError, Inspector, PartitionOffsets},
     intercept::{InterceptedRequest, Interceptor, Verdict, Wait},
 };

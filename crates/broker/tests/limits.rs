@@ -13,7 +13,7 @@ use std::{
 use common::{Client, PATIENCE, batch, fetch_request, start, start_with};
 use kavka_broker::RunningBroker;
 use kavka_protocol::{
-    ApiKey, Message,
+    ApiKey, Message, SplitMix64,
     messages::{ApiVersionsRequest, RequestHeader},
 };
 
@@ -153,19 +153,6 @@ async fn clients_that_never_read_do_not_take_the_memory_of_others() {
     broker.stop().await.unwrap();
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
-
 /// The requests among the golden messages: API, version and body.
 fn golden_requests() -> Vec<(ApiKey, i16, Vec<u8>)> {
     let path =
@@ -198,7 +185,7 @@ async fn no_request_whole_or_damaged_harms_other_connections_or_keeps_memory() {
     let broker = start_with(dir.path(), &settings).await;
     let requests = golden_requests();
     assert!(requests.len() > 500, "{}", requests.len());
-    let mut random = Random(7);
+    let mut random = SplitMix64::new(7);
     let mut good = Client::connect(broker.address()).await;
     for (number, (key, version, body)) in requests.iter().enumerate() {
         let header = RequestHeader {
@@ -212,9 +199,9 @@ async fn no_request_whole_or_damaged_harms_other_connections_or_keeps_memory() {
         let mut frame = [&header[..], body].concat();
         let mut damaged = frame.clone();
         match random.below(3) {
-            0 => damaged.truncate(random.below(frame.len())),
+            0 => damaged.truncate(random.below(frame.len() as u64) as usize),
             1 => {
-                let at = random.below(frame.len());
+                let at = random.below(frame.len() as u64) as usize;
                 damaged[at] = random.below(256) as u8;
             }
             _ => damaged.extend([random.below(256) as u8; 9]),

@@ -2,15 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Range,
+    ops::{
+        ControlFlow::{Break, Continue},
+        Range,
+    },
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use crate::{Case, Outcome, run};
+use kavka_sim::campaign::on_threads;
+
+use crate::{Case, Outcome, Story, Telling, run};
 
 /// What many worlds came to.
 #[derive(Clone, Debug, Default)]
@@ -37,65 +42,65 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// Runs the worlds of these seeds, each `times` times; ends early after `most_failures`. One that does
 /// not come to an end is named, and ends the process.
 pub fn campaign(seeds: Range<u64>, threads: usize, times: u32, most_failures: usize) -> Sum {
-    let next = AtomicU64::new(seeds.start);
     let sum = Mutex::new(Sum::default());
-    let lock = || sum.lock().unwrap_or_else(PoisonError::into_inner);
     let running: Mutex<BTreeMap<u64, Instant>> = Mutex::default();
     let running = || running.lock().unwrap_or_else(PoisonError::into_inner);
-    let workers = AtomicU64::new(threads.max(1) as u64);
+    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || lock().failures.len() >= most_failures {
-                        workers.fetch_sub(1, Ordering::Relaxed);
-                        return;
-                    }
-                    let case = Case::from(seed);
-                    running().insert(seed, Instant::now());
-                    let result = repeat(&case, times);
-                    running().remove(&seed);
-                    let mut sum = lock();
-                    sum.worlds += 1;
-                    match result {
-                        Ok(outcome) => sum.add(&outcome),
-                        Err(message) => {
-                            eprintln!("{case} does not hold");
-                            sum.failures.push((case, message));
-                        }
-                    }
-                }
-            });
-        }
         // Who does not let time pass cannot be ended from inside.
-        while workers.load(Ordering::Relaxed) > 0 {
-            std::thread::sleep(Duration::from_millis(100));
-            let stuck = running()
-                .iter()
-                .find(|(_, began)| began.elapsed() > PATIENCE)
-                .map(|(seed, _)| *seed);
-            if let Some(seed) = stuck {
-                eprintln!(
-                    "{seed} does not hold: it does not come to an end, something in it is busy without a pause"
-                );
-                std::process::exit(1);
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(100));
+                let stuck = running()
+                    .iter()
+                    .find(|(_, began)| began.elapsed() > PATIENCE)
+                    .map(|(seed, _)| *seed);
+                if let Some(seed) = stuck {
+                    eprintln!(
+                        "{seed} does not hold: it does not come to an end, something in it is busy without a pause"
+                    );
+                    std::process::exit(1);
+                }
             }
-        }
+        });
+        on_threads(seeds, threads, |seed| {
+            let case = Case::from(seed);
+            running().insert(seed, Instant::now());
+            let result = repeat(&case, times);
+            running().remove(&seed);
+            let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+            sum.worlds += 1;
+            match result {
+                Ok(outcome) => sum.add(&outcome),
+                Err(message) => {
+                    eprintln!("{case} does not hold");
+                    sum.failures.push((case, message));
+                }
+            }
+            if sum.failures.len() < most_failures { Continue(()) } else { Break(()) }
+        });
+        is_over.store(true, Ordering::Relaxed);
     });
     let mut sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     sum.failures.sort();
     sum
 }
 
-/// Runs a world so many times.
+/// Runs a world so many times. In a build in which tokio takes no seed (`docs/simulation.md`) nobody can have it again, so that one that
+/// does not hold leaves its whole course behind.
 ///
 /// # Errors
-/// What did not hold; also that it came out otherwise the second time.
+/// What did not hold, and where its course is; also that it came out otherwise the second time.
 pub fn repeat(case: &Case, times: u32) -> Result<Outcome, String> {
-    let first = run(case, false)?;
+    let story = Story::default();
+    let is_seeded = cfg!(tokio_unstable);
+    let telling = if is_seeded { Telling::Nowhere } else { Telling::Into(Arc::clone(&story)) };
+    let first = run(case, &telling).map_err(|message| {
+        if is_seeded { message } else { format!("{message}\n{}", left_behind(case, &story)) }
+    })?;
     for _ in 1..times {
-        let again = run(case, false).map_err(|error| format!("the second time only: {error}"))?;
+        let again = run(case, &Telling::Nowhere)
+            .map_err(|error| format!("the second time only: {error}"))?;
         if again.trace != first.trace {
             return Err(format!(
                 "it came out otherwise the second time: trace {:x} of {} events, then {:x} of {}",
@@ -104,6 +109,19 @@ pub fn repeat(case: &Case, times: u32) -> Result<Outcome, String> {
         }
     }
     Ok(first)
+}
+
+/// Writes down what a world has told; where.
+fn left_behind(case: &Case, story: &Story) -> String {
+    let name = format!("kavka-world-{case}-{}.txt", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let story = story.lock().unwrap_or_else(PoisonError::into_inner);
+    match std::fs::write(&path, &**story) {
+        Ok(()) => {
+            format!("its course, which no seed brings back in this build: {}", path.display())
+        }
+        Err(error) => format!("its course cannot be written to {}: {error}", path.display()),
+    }
 }
 
 impl Sum {

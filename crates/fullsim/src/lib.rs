@@ -1,6 +1,6 @@
 //! The whole broker and whole clients in one thread, under a seed: what pure machines cannot show.
 //!
-//! `kavka-sim` runs the machines of both halves of the group protocol. Here the shells around them run as well: framing,
+//! `kavka-sim` runs the machines of both halves of the group protocol, and has what both simulations need. Here the shells around them run as well: framing,
 //! dispatch, connections, tasks, cancellation, back pressure. A seed is a world: equal seeds give equal traces.
 //!
 //! * [`run`]: one world. `plan`: what its seed decides.
@@ -22,7 +22,6 @@ mod network;
 mod operator;
 mod plan;
 mod producer;
-mod random;
 mod server;
 mod trace;
 mod wire;
@@ -31,5 +30,6 @@ mod world;
 pub use self::{
     campaign::campaign,
     plan::{Case, kinds},
-    world::{Outcome, keep_panics, run},
+    trace::{Story, Telling},
+    world::{Outcome, run},
 };

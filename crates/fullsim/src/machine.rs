@@ -7,13 +7,11 @@ use std::{
 };
 
 use kavka_broker::Accept;
-use kavka_client::environment::{Connecting, Transport};
+use kavka_client::environment::{Connecting, TimeAndChance, Transport};
+use kavka_sim::Random;
 use tokio::time::Instant;
 
-use crate::{
-    network::{Host, Network},
-    random::Random,
-};
+use crate::network::{Host, Network};
 
 /// A host's network, clock and chances.
 pub(crate) struct Machine {
@@ -33,13 +31,15 @@ impl Machine {
         let skew = random.millis(0, 5_000);
         Self { network, host, random: Mutex::new(random), began, skew }
     }
+}
 
-    fn time(&self) -> SystemTime {
+impl TimeAndChance for Machine {
+    fn now(&self) -> SystemTime {
         UNIX_EPOCH + BEGINNING + self.skew + self.began.elapsed()
     }
 
-    fn number(&self) -> u64 {
-        self.random.lock().unwrap_or_else(PoisonError::into_inner).next()
+    fn random(&self) -> u64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).draw()
     }
 }
 
@@ -51,26 +51,10 @@ impl kavka_client::environment::Environment for Machine {
             Ok(Box::new(end) as Box<dyn Transport>)
         })
     }
-
-    fn now(&self) -> SystemTime {
-        self.time()
-    }
-
-    fn random(&self) -> u64 {
-        self.number()
-    }
 }
 
 impl kavka_broker::Environment for Machine {
     fn listen(&self, _: &str, _: u16) -> io::Result<Box<dyn Accept>> {
         Ok(self.network.listen())
-    }
-
-    fn now(&self) -> SystemTime {
-        self.time()
-    }
-
-    fn random(&self) -> u64 {
-        self.number()
     }
 }

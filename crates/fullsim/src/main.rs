@@ -2,9 +2,10 @@
 
 use std::{ops::Range, time::Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Parser, Subcommand};
-use kavka_fullsim::{Case, campaign, keep_panics, run};
+use kavka_fullsim::{Case, Telling, campaign, run};
+use kavka_sim::{campaign::parse_seeds, keep_panics};
 
 /// How to run this so that equal seeds come out equal: tokio makes some choices at random, and takes a seed for them only so.
 const COMMAND: &str = "RUSTFLAGS='--cfg tokio_unstable' cargo run --profile simulation -p kavka-fullsim --target-dir target/seeded --";
@@ -21,7 +22,7 @@ enum Command {
     /// Runs the worlds of many seeds, and says what they have seen.
     Campaign {
         /// From the first to before the last: `0..300`.
-        #[arg(long, value_parser = seeds, default_value = "0..300")]
+        #[arg(long, value_parser = parse_seeds, default_value = "0..300")]
         seeds: Range<u64>,
         /// How many at a time.
         #[arg(long, default_value_t = 2)]
@@ -61,11 +62,6 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn seeds(text: &str) -> anyhow::Result<Range<u64>> {
-    let (from, to) = text.split_once("..").context("seeds are given as A..B")?;
-    Ok(from.parse()?..to.parse()?)
-}
-
 fn run_campaign(seeds: Range<u64>, threads: usize, times: u32) -> anyhow::Result<()> {
     if times > 1 && !cfg!(tokio_unstable) {
         bail!("in this build worlds come out otherwise each time; take {COMMAND} campaign");
@@ -94,8 +90,9 @@ fn run_campaign(seeds: Range<u64>, threads: usize, times: u32) -> anyhow::Result
 }
 
 fn replay(cases: &[Case], quiet: bool, history: Option<&std::path::Path>) -> anyhow::Result<()> {
+    let telling = if quiet { Telling::Nowhere } else { Telling::OnStandardError };
     for case in cases {
-        match run(case, !quiet) {
+        match run(case, &telling) {
             Ok(outcome) => {
                 println!("{case} holds: {} events, trace {:x}", outcome.events, outcome.trace);
                 if let Some(path) = history {

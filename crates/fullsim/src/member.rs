@@ -16,6 +16,7 @@ use kavka_client::{
         CloseOptions, OffsetReset, Ordering, RebalanceEvent, RebalanceEvents, Record, Retry,
     },
 };
+use kavka_sim::Random;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
@@ -25,7 +26,6 @@ use crate::{
     history::place,
     network::Host,
     plan::Mode,
-    random::Random,
     world::{GROUP, Phase, TOPIC, World, value_of},
 };
 
@@ -38,7 +38,7 @@ pub(crate) async fn run(world: Arc<World>, slot: usize) {
             return;
         }
         let name = format!("member-{slot}.{number}");
-        let mode = random.pick(&world.plan.modes);
+        let mode = *random.pick(&world.plan.modes);
         let until = match world.plan.restarts {
             true => Instant::now() + random.millis(4_000, 50_000),
             false => world.far(),
@@ -163,7 +163,7 @@ impl Life {
     fn ending(&mut self) -> Ending {
         use Ending::{Close, CloseAndForget, Drop, Killed, PowerLoss};
         match self.world.phase() {
-            Phase::Faulty => self.random.pick(&[Close, CloseAndForget, Drop, PowerLoss, Killed]),
+            Phase::Faulty => *self.random.pick(&[Close, CloseAndForget, Drop, PowerLoss, Killed]),
             Phase::Healed | Phase::Over => Close,
         }
     }
@@ -332,7 +332,7 @@ impl Life {
         let processor = consumer.process(ordering, handlers).retry(retry);
         let stopper = processor.stopper();
         let world = Arc::clone(&self.world);
-        let chances = Random::of(self.random.next(), "handlers");
+        let chances = Random::of(self.random.draw(), "handlers");
         let chances = Arc::new(Mutex::new(chances));
         let handler = move |record: Record| {
             let (world, chances) = (Arc::clone(&world), Arc::clone(&chances));

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use kavka_sim::Random;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     network::{Host, Whose},
     plan::Fault,
-    random::Random,
     world::World,
 };
 

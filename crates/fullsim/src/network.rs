@@ -21,10 +21,11 @@ use std::{
 };
 
 use kavka_broker::{Accept, Accepted};
+use kavka_sim::Random;
 use tokio::time::{Instant, sleep_until};
 
 use self::end::End;
-use crate::{plan::Wires, random::Random, trace::Trace, wire::Observer};
+use crate::{plan::Wires, trace::Trace, wire::Observer};
 
 /// A machine on the network: the broker is 0, clients come after.
 pub(crate) type Host = u8;
@@ -343,7 +344,7 @@ impl Inner {
             .filter(|(_, link)| whose == Whose::Any || whose == Whose::Host(link.host))
             .map(|(id, _)| *id)
             .collect();
-        (!ids.is_empty()).then(|| self.random.pick(&ids))
+        (!ids.is_empty()).then(|| *self.random.pick(&ids))
     }
 
     fn open(&mut self, network: &Network, host: Host) -> io::Result<End> {

@@ -6,12 +6,10 @@ use kavka_client::{
     Admin, IsolationLevel, TopicPartition,
     admin::{Change, CommittedOffset, GroupFilter, NewTopic, OffsetSpec, OffsetsOfGroup},
 };
+use kavka_sim::Random;
 use tokio::time::{sleep, timeout};
 
-use crate::{
-    random::Random,
-    world::{GROUP, IDLE_GROUP, Phase, TOPIC, World},
-};
+use crate::world::{GROUP, IDLE_GROUP, Phase, TOPIC, World};
 
 /// Asks until the world is over.
 pub(crate) async fn run(world: Arc<World>) {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
-use crate::random::Random;
+use kavka_sim::Random;
 
 /// A world, and which kinds of faults it is to go without.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,7 +134,7 @@ impl Plan {
             .collect();
         let session = random.between(6, 12);
         let all_modes = random.happens(500);
-        let one = random.pick(MODES);
+        let one = *random.pick(MODES);
         Self {
             seed: case.seed,
             wires,
@@ -148,7 +148,7 @@ impl Plan {
             partitions: random.between(1, 5) as i32,
             offsets_partitions: random.between(1, 3) as i32,
             modes: if all_modes { MODES.to_vec() } else { vec![one, Mode::Stream] },
-            assignors: random.pick(&[
+            assignors: *random.pick(&[
                 &["range", "cooperative-sticky"] as &[&str],
                 &["cooperative-sticky"],
                 &["roundrobin"],
@@ -157,9 +157,9 @@ impl Plan {
             session: Duration::from_secs(session),
             heartbeat: random.millis(800, session * 1_000 / 4),
             max_poll: Duration::from_secs(random.between(8, 20)),
-            initial_delay_ms: random.pick(&[0, 0, 500, 3_000]),
+            initial_delay_ms: *random.pick(&[0, 0, 500, 3_000]),
             send_gap: random.millis(40, 400),
-            max_value: random.pick(&[20, 200, 3_000]),
+            max_value: *random.pick(&[20, 200, 3_000]),
         }
     }
 }

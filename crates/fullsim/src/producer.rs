@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kavka_checker::{EventKind, Op};
 use kavka_client::{Producer, ProducerRecord, TopicPartition};
+use kavka_sim::Random;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -11,7 +12,6 @@ use tokio::{
 
 use crate::{
     history::place,
-    random::Random,
     world::{Phase, Sent, TOPIC, World},
 };
 

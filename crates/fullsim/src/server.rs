@@ -13,13 +13,13 @@ use kavka_broker::{
     config::LoadOptions,
 };
 use kavka_log::{SegmentStore, StoreOptions, SyncerMode, fs::MemoryDisk};
+use kavka_sim::Random;
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     machine::Machine,
     network::{self, BROKER, Network},
     plan::Plan,
-    random::Random,
 };
 
 /// See the module.

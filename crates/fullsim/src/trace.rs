@@ -2,18 +2,33 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::time::Instant;
 
 use crate::network::Side;
 
+/// Where what happens is told, a line for each event.
+#[derive(Clone, Debug, Default)]
+pub enum Telling {
+    /// Nowhere.
+    #[default]
+    Nowhere,
+    /// On standard error.
+    OnStandardError,
+    /// Here, where it is still there when the world has come to a bad end.
+    Into(Story),
+}
+
+/// What a world has told.
+pub type Story = Arc<Mutex<String>>;
+
 /// Hashes everything that happens on the network and in the history, with its time.
 pub(crate) struct Trace {
     origin: Instant,
     state: Mutex<State>,
-    tells: bool,
+    telling: Telling,
 }
 
 struct State {
@@ -22,10 +37,10 @@ struct State {
 }
 
 impl Trace {
-    /// Begins now. With `tells`, each event is a line on standard error.
-    pub(crate) fn new(tells: bool) -> Self {
+    /// Begins now.
+    pub(crate) fn new(telling: Telling) -> Self {
         let state = State { hash: DefaultHasher::new(), events: 0 };
-        Self { origin: Instant::now(), state: Mutex::new(state), tells }
+        Self { origin: Instant::now(), state: Mutex::new(state), telling }
     }
 
     /// Nanoseconds since the world began.
@@ -43,18 +58,24 @@ impl Trace {
     /// Bytes crossed the border between an end of a connection and its owner.
     pub(crate) fn bytes(&self, link: u64, side: Side, verb: &str, bytes: &[u8]) {
         let hash = self.add((link, side as u8, verb, bytes));
-        if self.tells {
-            let (now, count) = (self.time(), bytes.len());
-            eprintln!("{now} {hash:016x} link {link}: {side:?} {verb} {count} bytes");
-        }
+        self.line(hash, || format!("link {link}: {side:?} {verb} {} bytes", bytes.len()));
     }
 
     /// Something else happened.
     pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
         let what = what();
         let hash = self.add(&what);
-        if self.tells {
-            eprintln!("{} {hash:016x} {what}", self.time());
+        self.line(hash, || what);
+    }
+
+    fn line(&self, hash: u64, what: impl FnOnce() -> String) {
+        match &self.telling {
+            Telling::Nowhere => {}
+            Telling::OnStandardError => eprintln!("{} {hash:016x} {}", self.time(), what()),
+            Telling::Into(story) => {
+                let line = format!("{} {hash:016x} {}\n", self.time(), what());
+                story.lock().unwrap_or_else(PoisonError::into_inner).push_str(&line);
+            }
         }
     }
 

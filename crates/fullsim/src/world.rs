@@ -1,9 +1,7 @@
 //! A world: one broker, its clients, the network between them, and what has to hold.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -12,10 +10,10 @@ use std::{
 };
 
 use kavka_checker::{
-    FaultPhase, GroupSettings, History, Isolation, Limits, Op, Settings, TopicPartition as Place,
-    check,
+    FaultPhase, GroupSettings, History, Isolation, Op, Settings, TopicPartition as Place,
 };
 use kavka_client::{Consumer, TopicPartition, consumer::SeekTo};
+use kavka_sim::{Random, campaign::judge, caught, first_panic};
 use tokio::{
     runtime::{self, Handle},
     sync::watch,
@@ -31,9 +29,8 @@ use crate::{
     operator,
     plan::{Case, FAULTY, Plan},
     producer,
-    random::Random,
     server::Server,
-    trace::Trace,
+    trace::{Telling, Trace},
     wire::Observer,
 };
 
@@ -105,44 +102,15 @@ pub struct Outcome {
     pub history: History,
 }
 
-thread_local! {
-    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Panics are failures of the world that runs on their thread: they are kept, not printed.
-pub fn keep_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        let payload = info.payload();
-        let message = match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
-            (Some(text), _) => text.clone(),
-            (None, Some(text)) => (*text).to_owned(),
-            (None, None) => "a panic without words".to_owned(),
-        };
-        let place = info.location().map(|at| format!(" [{}:{}]", at.file(), at.line()));
-        let text = format!("{message}{}", place.unwrap_or_default());
-        PANICS.with(|panics| panics.borrow_mut().push(text));
-    }));
-}
-
-fn first_panic() -> Option<String> {
-    PANICS.with(|panics| panics.borrow().first().cloned())
-}
-
-/// Runs a world on this thread. [`keep_panics`] has to be called before, once.
+/// Runs a world on this thread. [`kavka_sim::keep_panics`] has to be called before, once.
 ///
 /// # Errors
 /// What did not hold.
-pub fn run(case: &Case, tells: bool) -> Result<Outcome, String> {
-    PANICS.with(|panics| panics.borrow_mut().clear());
-    let lived = catch_unwind(AssertUnwindSafe(|| live(case, tells)));
-    match (first_panic(), lived) {
-        (Some(panic), _) => Err(panic),
-        (None, Ok(result)) => result,
-        (None, Err(_)) => Err("a panic without words".to_owned()),
-    }
+pub fn run(case: &Case, telling: &Telling) -> Result<Outcome, String> {
+    caught(|| live(case, telling.clone())).and_then(|result| result)
 }
 
-fn live(case: &Case, tells: bool) -> Result<Outcome, String> {
+fn live(case: &Case, telling: Telling) -> Result<Outcome, String> {
     let mut runtime = runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true);
     // tokio chooses at random whom of several it wakes or asks first.
@@ -150,7 +118,7 @@ fn live(case: &Case, tells: bool) -> Result<Outcome, String> {
     runtime.rng_seed(runtime::RngSeed::from_bytes(&case.seed.to_be_bytes()));
     let runtime = runtime.build().map_err(|error| format!("no runtime: {error}"))?;
     let outcome = runtime.block_on(async {
-        let world = Arc::new(World::new(Plan::of(case), tells));
+        let world = Arc::new(World::new(Plan::of(case), telling));
         let mut result = Arc::clone(&world).run().await;
         if result.is_ok() {
             result = world.ends_without_leaks().await;
@@ -171,15 +139,6 @@ fn live(case: &Case, tells: bool) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-/// What the checker says.
-fn judge(history: &History) -> Result<(), String> {
-    // How much may fail is not asked: that depends on the faults.
-    let limits = Limits { min_ok_percent: 0, min_faults: 0, ..Limits::default() };
-    let report = check(history, &limits).map_err(|error| format!("no history: {error}"))?;
-    let bad: Vec<String> = report.bad().take(3).map(|anomaly| format!("{anomaly:?}")).collect();
-    if bad.is_empty() { Ok(()) } else { Err(format!("the checker: {}", bad.join("\n"))) }
-}
-
 /// What is in a value that was sent.
 pub(crate) fn value_of(value: Option<&bytes::Bytes>) -> i64 {
     let text = value.and_then(|value| value.split(|byte| *byte == b':').next());
@@ -191,9 +150,9 @@ pub(crate) fn value_of(value: Option<&bytes::Bytes>) -> i64 {
 }
 
 impl World {
-    fn new(plan: Plan, tells: bool) -> Self {
+    fn new(plan: Plan, telling: Telling) -> Self {
         let plan = Arc::new(plan);
-        let trace = Arc::new(Trace::new(tells));
+        let trace = Arc::new(Trace::new(telling));
         trace.tell(|| format!("{plan:?}"));
         let notebook = Arc::new(Notebook::new(Arc::clone(&trace)));
         let observer = Arc::new(Observer::new(Arc::clone(&notebook)));

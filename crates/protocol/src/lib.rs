@@ -6,7 +6,7 @@
 //! * [`records`]: record batches and their compression; [`hash`]: where keys and groups live.
 //! * `json` (feature `json`): messages in Kafka's JSON form.
 //! * [`ErrorCode`] and [`ApiKey`]: the two tables of the protocol.
-//! * [`Now`], [`Monotonic`]: time, as the machines on both sides of the protocol take it.
+//! * [`Now`], [`Monotonic`]: time, as the machines on both sides of the protocol take it; [`SplitMix64`]: chance.
 //!
 //! **Architecture invariant:** bytes off the wire yield `Err`, never a panic, and no allocation is sized by a number off the
 //! wire before it met the bytes that remain and the budget of its frame (see [`Reader`]).
@@ -21,6 +21,7 @@ pub mod hash;
 pub mod json;
 mod message;
 pub mod messages;
+mod random;
 pub mod records;
 mod time;
 mod uuid;
@@ -32,6 +33,7 @@ pub use self::{
     api_key::ApiKey,
     error_code::ErrorCode,
     message::{Message, Request},
+    random::SplitMix64,
     time::{Monotonic, Now},
     uuid::{ParseUuidError, Uuid},
     wire::{DecodeError, EncodeError, Reader, Sink, Writer},

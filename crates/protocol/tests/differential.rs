@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable, Message as TheirMessage};
-use kavka_protocol::{EncodeError, Message, Reader, messages};
+use kavka_protocol::{EncodeError, Message, Reader, SplitMix64, messages};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
@@ -93,16 +93,12 @@ impl Pool {
     }
 }
 
-/// Numbers that follow from proptest's seed (splitmix64).
-struct Numbers(u64);
+/// Numbers that follow from proptest's seed.
+struct Numbers(SplitMix64);
 
 impl Numbers {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % limit as u64) as usize
+        self.0.below(limit as u64) as usize
     }
 
     fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
@@ -134,7 +130,7 @@ fn check<Ours: Message, Theirs: TheirMessage + Encodable + Decodable>(seed: u64)
     let versions = Theirs::VERSIONS.min.max(*Ours::VERSIONS.start())
         ..=Theirs::VERSIONS.max.min(*Ours::VERSIONS.end());
     assert!(!versions.is_empty(), "{}: no version in common", Ours::NAME);
-    let mut numbers = Numbers(seed);
+    let mut numbers = Numbers(SplitMix64::new(seed));
     for version in versions.clone() {
         let json = POOLS[Ours::NAME].message(version, &mut numbers);
         let label = || format!("{} v{version} {json}", Ours::NAME);

@@ -1,19 +1,22 @@
 //! Many worlds: on every core, each twice to compare traces, with what they have seen added up.
 
 use std::{
-    cell::RefCell,
-    ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
+    ops::{
+        ControlFlow::{self, Break, Continue},
+        Range,
+    },
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use anyhow::Context;
 use kavka_checker::{History, Limits, check};
 
 use crate::{
     coverage::Coverage,
+    panics::caught,
     plan::Case,
     world::{Mode, World},
 };
@@ -35,25 +38,6 @@ impl Failure {
     }
 }
 
-thread_local! {
-    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// Panics are failures of worlds: they are kept, not printed.
-pub fn keep_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        let payload = info.payload();
-        let message = match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
-            (Some(text), _) => text.clone(),
-            (None, Some(text)) => (*text).to_owned(),
-            (None, None) => "a panic without words".to_owned(),
-        };
-        let place = info.location().map(|at| format!(" [{}:{}]", at.file(), at.line()));
-        let text = format!("{message}{}", place.unwrap_or_default());
-        LAST_PANIC.with(|last| *last.borrow_mut() = text);
-    }));
-}
-
 /// Runs a case; its trace hash and what it has seen.
 ///
 /// # Errors
@@ -63,40 +47,25 @@ pub fn run(case: &Case, mode: Mode) -> Result<(u64, Coverage), Failure> {
         let mut world = World::new(case, mode);
         world.run();
         if let Some(history) = world.take_history() {
-            judge(&history);
+            judge(&history)?;
             world.note_judged();
         }
-        (world.trace_hash(), world.coverage().clone())
+        Ok((world.trace_hash(), world.coverage().clone()))
     })
+    .and_then(|judged| judged)
     .map_err(|message| Failure { case: case.clone(), message })
-}
-
-/// What is done, or what the panic in it says.
-pub(crate) fn caught<T>(what: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(what)).map_err(|payload| {
-        let kept = LAST_PANIC.with(|last| std::mem::take(&mut *last.borrow_mut()));
-        if kept.is_empty() {
-            let text = payload.downcast_ref::<String>().cloned();
-            text.unwrap_or_else(|| "a panic without words".into())
-        } else {
-            kept
-        }
-    })
 }
 
 /// Whether what clients saw is what they may see.
 ///
-/// # Panics
-/// If it is not.
-fn judge(history: &History) {
+/// # Errors
+/// What the checker found, its first few findings.
+pub fn judge(history: &History) -> Result<(), String> {
     // How much went well is the plan's doing, not the coordinator's.
     let limits = Limits { min_ok_percent: 0, min_faults: 0, ..Limits::default() };
-    let report = match check(history, &limits) {
-        Ok(report) => report,
-        Err(error) => panic!("no history: {error}"),
-    };
+    let report = check(history, &limits).map_err(|error| format!("no history: {error}"))?;
     let bad: Vec<String> = report.bad().take(3).map(|anomaly| format!("{anomaly:?}")).collect();
-    assert!(bad.is_empty(), "history: {}", bad.join("\n"));
+    if bad.is_empty() { Ok(()) } else { Err(format!("history: {}", bad.join("\n"))) }
 }
 
 /// Runs a case, and once more to see that it takes the same course.
@@ -131,46 +100,59 @@ pub struct Outcome {
 
 /// Runs the worlds of these seeds. Stops after `max_failures`.
 pub fn campaign(seeds: Range<u64>, threads: usize, twice: bool, max_failures: usize) -> Outcome {
-    let next = AtomicU64::new(seeds.start);
     let outcome = Mutex::new(Outcome::default());
-    let work = || {
-        let mut seen = Coverage::default();
-        let mut worlds = 0;
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                break;
-            }
-            let case = Case::new(seed);
-            let result = if twice {
-                run_twice(&case)
-            } else {
-                run(&case, Mode::Checked).map(|(_, coverage)| coverage)
-            };
-            worlds += 1;
-            match result {
-                Ok(coverage) => seen.add(&coverage),
-                Err(failure) => {
-                    let mut all = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-                    all.failures.push(failure);
-                    if all.failures.len() >= max_failures {
-                        next.store(seeds.end, Ordering::Relaxed);
-                    }
-                }
-            }
-        }
+    on_threads(seeds, threads, |seed| {
+        let case = Case::new(seed);
+        let result = if twice {
+            run_twice(&case)
+        } else {
+            run(&case, Mode::Checked).map(|(_, coverage)| coverage)
+        };
         let mut all = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        all.coverage.add(&seen);
-        all.worlds += worlds;
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(work);
+        all.worlds += 1;
+        match result {
+            Ok(coverage) => all.coverage.add(&coverage),
+            Err(failure) => all.failures.push(failure),
         }
+        if all.failures.len() < max_failures { Continue(()) } else { Break(()) }
     });
     let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcome.failures.sort_by_key(|failure| failure.case.seed);
     outcome
+}
+
+/// Has so many threads work on the numbers of a range, each thread on one at a time; they begin with no other when one of them
+/// breaks off.
+pub fn on_threads(
+    numbers: Range<u64>,
+    threads: usize,
+    work: impl Fn(u64) -> ControlFlow<()> + Sync,
+) {
+    let next = AtomicU64::new(numbers.start);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= numbers.end {
+                        return;
+                    }
+                    if work(number).is_break() {
+                        next.store(numbers.end, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Seeds as they are given on a command line, from the first to before the last: `0..300`.
+///
+/// # Errors
+/// They are something else.
+pub fn parse_seeds(text: &str) -> anyhow::Result<Range<u64>> {
+    let (from, to) = text.split_once("..").context("seeds are given as A..B")?;
+    Ok(from.parse()?..to.parse()?)
 }
 
 /// Makes a failure smaller: takes out one kind of fault after the other, then lets faults stop earlier, as long as the same

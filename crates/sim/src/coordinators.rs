@@ -467,7 +467,7 @@ impl World {
     fn begin_load(&mut self, shard: usize, node: usize) {
         let slow = self.faulty(Fault::SlowLoad);
         let delay = if slow { self.random.below(3_000) } else { 1 };
-        let seed = self.random.next();
+        let seed = self.random.draw();
         let found = &mut self.shards[shard];
         found.lives += 1;
         let life = found.lives;

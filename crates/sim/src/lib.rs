@@ -8,6 +8,7 @@
 //! * [`world`]: events and time. `network`, `coordinators`, `shard_log`, `process`, `foreign`, `acts`, `topics`: who lives in it.
 //! * `safety`, `liveness`: what must hold. [`coverage`]: what was seen. `history`: what clients saw, for `kavka-checker`.
 //! * [`mod@campaign`]: many worlds, and smaller failures. [`mutants`]: bugs that it has to find.
+//! * [`Random`]: chances under a seed. `panics`: failures. The worlds of `kavka-fullsim` take these, and how campaigns run, from here.
 //! * [`explore`](mod@explore): small worlds, in which everything happens in every order.
 
 mod acts;
@@ -21,6 +22,7 @@ mod history;
 mod liveness;
 pub mod mutants;
 mod network;
+mod panics;
 pub mod plan;
 mod process;
 mod random;
@@ -34,8 +36,10 @@ mod translate;
 pub mod world;
 
 pub use self::{
-    campaign::{Failure, campaign, keep_panics, run, run_twice, shrink},
+    campaign::{Failure, campaign, run, run_twice, shrink},
     coverage::Coverage,
+    panics::{caught, first_panic, keep_panics},
     plan::{Case, Fault, Plan},
+    random::Random,
     world::{Mode, World},
 };

@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::{Parser, Subcommand};
-use kavka_sim::{Case, Mode, campaign, keep_panics, run, shrink};
+use kavka_sim::{Case, Mode, campaign, campaign::parse_seeds, keep_panics, run, shrink};
 
 /// Both halves of the group protocol, the log and the network, under a seed.
 #[derive(Debug, Parser)]
@@ -23,7 +23,7 @@ enum Command {
     /// Runs the worlds of many seeds, and says what they have seen.
     Campaign {
         /// From the first to before the last: `0..4000`.
-        #[arg(long, value_parser = seeds, default_value = "0..4000")]
+        #[arg(long, value_parser = parse_seeds, default_value = "0..4000")]
         seeds: Range<u64>,
         /// How many at a time.
         #[arg(long, default_value_t = 2)]
@@ -51,7 +51,7 @@ enum Command {
     /// one. Only in a build with `--cfg kavka_mutants`.
     Mutants {
         /// Seeds to be tried where the recorded one does not do.
-        #[arg(long, value_parser = seeds, default_value = "0..4000")]
+        #[arg(long, value_parser = parse_seeds, default_value = "0..4000")]
         seeds: Range<u64>,
         /// Do not begin with another seed after so many seconds.
         #[arg(long, default_value_t = 600)]
@@ -97,11 +97,6 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
-}
-
-fn seeds(text: &str) -> anyhow::Result<Range<u64>> {
-    let (from, to) = text.split_once("..").context("seeds are given as A..B")?;
-    Ok(from.parse()?..to.parse()?)
 }
 
 fn replay_command(case: &Case) -> String {

@@ -57,7 +57,7 @@ pub(crate) struct Process {
 impl World {
     /// A process starts. `instance`: which static member of the group it is.
     pub(crate) fn start_process(&mut self, group: usize, instance: Option<usize>) {
-        let seed = self.random.next();
+        let seed = self.random.draw();
         let auto = self.random.below(3) > 0;
         let clock = self.a_clock();
         let plan = &self.plan;

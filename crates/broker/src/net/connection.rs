@@ -19,6 +19,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use kavka_environment::Socket;
 use tokio::{
     io::{AsyncRead as _, AsyncReadExt, ReadBuf},
     sync::watch,
@@ -29,7 +30,7 @@ use tracing::debug;
 use super::{
     Limits,
     budget::{Budget, Charge, MaybeCharge},
-    socket::Socket,
+    socket::poll_write_vectored,
 };
 use crate::dispatch::{Dispatcher, Handling, Peer};
 
@@ -291,7 +292,8 @@ impl Connection {
                 *slice = io::IoSlice::new(piece);
                 count += 1;
             }
-            let Poll::Ready(written) = self.stream.poll_write_vectored(cx, &slices[..count]) else {
+            let Poll::Ready(written) = poll_write_vectored(&mut self.stream, cx, &slices[..count])
+            else {
                 break;
             };
             progress = true;

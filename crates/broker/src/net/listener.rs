@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use kavka_environment::Socket;
 use tokio::{
     net::{TcpListener, TcpSocket, lookup_host},
     sync::watch,
@@ -23,7 +24,7 @@ use super::{
     Limits,
     budget::Budget,
     connection::Connection,
-    socket::{Acceptor, Socket},
+    socket::{Acceptor, set_nodelay},
 };
 use crate::{
     config,
@@ -73,7 +74,7 @@ impl Listener {
         machine: &Machine,
     ) -> io::Result<Listener> {
         let (gate, accepted) = (Arc::default(), AtomicU64::new(0));
-        if let Some(environment) = &machine.0 {
+        if let Some(environment) = machine.environment() {
             let socket = Acceptor::Other(environment.listen(&listener.host, listener.port)?);
             return Ok(Self { socket, number, gate, limits, budget, accepted });
         }
@@ -148,7 +149,7 @@ impl Listener {
         dispatcher: &Arc<dyn Dispatcher>,
         stopping: &watch::Receiver<bool>,
     ) {
-        if let Err(error) = stream.set_nodelay() {
+        if let Err(error) = set_nodelay(&stream) {
             warn!(%peer, "cannot set TCP_NODELAY: {error}");
         }
         let connection = self.accepted.fetch_add(1, Ordering::Relaxed);

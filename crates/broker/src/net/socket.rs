@@ -1,24 +1,16 @@
 //! The bytes under a connection, and where connections come from: TCP, or what the broker's environment has in its place.
 
 use std::{
-    fmt, io,
+    io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-};
+use kavka_environment::Socket;
+use tokio::{io::AsyncWrite, net::TcpListener};
 
-use crate::environment::{Accept, Accepted, Transport};
-
-/// Bytes to and from a client.
-pub(crate) enum Socket {
-    Tcp(TcpStream),
-    Other(Box<dyn Transport>),
-}
+use crate::environment::{Accept, Accepted};
 
 /// Where connections come from.
 pub(super) enum Acceptor {
@@ -51,54 +43,30 @@ impl Acceptor {
     }
 }
 
-impl Socket {
-    /// Answers are written whole; waiting to fill a segment would only delay them.
-    pub(super) fn set_nodelay(&self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.set_nodelay(true),
-            Socket::Other(_) => Ok(()),
-        }
+/// Answers are written whole; waiting to fill a segment would only delay them.
+pub(super) fn set_nodelay(socket: &Socket) -> io::Result<()> {
+    match socket {
+        Socket::Tcp(stream) => stream.set_nodelay(true),
+        Socket::Other(_) => Ok(()),
     }
+}
 
-    /// Writes as much of `slices` as there is room for; at least something when ready.
-    pub(super) fn poll_write_vectored(
-        &mut self,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            // Tried first: mostly there is room, and nobody has to be woken.
-            Socket::Tcp(stream) => loop {
-                match stream.try_write_vectored(slices) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        std::task::ready!(stream.poll_write_ready(cx))?;
-                    }
-                    written => return Poll::Ready(written),
+/// Writes as much of `slices` as there is room for; at least something when ready.
+pub(super) fn poll_write_vectored(
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+    slices: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    match socket {
+        // Tried first: mostly there is room, and nobody has to be woken.
+        Socket::Tcp(stream) => loop {
+            match stream.try_write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::task::ready!(stream.poll_write_ready(cx))?;
                 }
-            },
-            Socket::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Other(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl fmt::Debug for Socket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Socket::Tcp(stream) => stream.fmt(f),
-            Socket::Other(_) => f.write_str("Other"),
-        }
+                written => return Poll::Ready(written),
+            }
+        },
+        Socket::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
     }
 }

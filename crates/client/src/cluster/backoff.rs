@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
+use kavka_protocol::SplitMix64;
+
 /// How long to wait next.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     first: Duration,
     limit: Duration,
     failures: u32,
-    /// Of a generator of random numbers.
-    state: u64,
+    random: SplitMix64,
 }
 
 impl Backoff {
     /// Pauses from `first` to `limit`, spread by random numbers that begin with `seed`.
     pub(crate) fn new(first: Duration, limit: Duration, seed: u64) -> Self {
-        Self { first, limit: limit.max(first), failures: 0, state: seed }
+        Self { first, limit: limit.max(first), failures: 0, random: SplitMix64::new(seed) }
     }
 
     /// The pause after so many failures in a row, spread by a random number.
@@ -28,11 +29,7 @@ impl Backoff {
     /// The pause after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        // SplitMix64.
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Self::after(self.first, self.limit, self.failures, mixed ^ (mixed >> 31))
+        Self::after(self.first, self.limit, self.failures, self.random.draw())
     }
 
     /// It worked: the next pause is the first one again.

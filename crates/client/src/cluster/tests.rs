@@ -27,7 +27,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    environment::{Connecting, Environment, Machine, Transport},
+    environment::{Connecting, Environment, Machine, TimeAndChance, Transport},
     settings::MetadataRecovery,
 };
 
@@ -109,7 +109,9 @@ impl Environment for Net {
             Ok(Box::new(ours) as Box<dyn Transport>)
         })
     }
+}
 
+impl TimeAndChance for Net {
     fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH
     }

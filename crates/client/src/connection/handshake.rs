@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use kavka_environment::Socket;
 use kavka_protocol::{
     ErrorCode, Message, Reader, Request,
     messages::{
@@ -21,7 +22,7 @@ use super::{
     Security, Versions,
     frames::Frames,
     sasl::{Begun, Exchange},
-    transport::{Socket, Stream},
+    transport::Stream,
 };
 use crate::{
     Error, ErrorKind,

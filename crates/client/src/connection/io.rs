@@ -7,17 +7,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use kavka_environment::Socket;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter},
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
-use super::{
-    Frame, Reply, Shared,
-    frames::Frames,
-    transport::{Socket, Stream},
-};
+use super::{Frame, Reply, Shared, frames::Frames, transport::Stream};
 use crate::{
     Error, ErrorKind,
     settings::{Address, CommonSettings},

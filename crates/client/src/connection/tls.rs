@@ -4,6 +4,7 @@
 
 use std::{fs, io, path::Path, sync::Arc};
 
+use kavka_environment::Socket;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys,
     RootCertStore, SignatureScheme, SupportedProtocolVersion,
@@ -21,7 +22,6 @@ use rustls::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::transport::Socket;
 use crate::{
     Error, ErrorKind,
     settings::{Address, TlsSettings, how_to_convert},

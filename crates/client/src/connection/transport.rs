@@ -1,14 +1,8 @@
 //! The bytes under a connection: a socket, with or without TLS.
 
-use std::{
-    fmt, io,
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use bytestring::ByteString;
+use kavka_environment::Socket;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, lookup_host},
     time::Instant,
 };
@@ -17,7 +11,6 @@ use tokio_rustls::client::TlsStream;
 use super::Setup;
 use crate::{
     Error, ErrorKind,
-    environment::Transport,
     settings::{Address, CommonSettings},
 };
 
@@ -30,81 +23,6 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<Socket>>),
 }
 
-/// Bytes to and from a broker.
-pub(super) enum Socket {
-    /// As the operating system carries them.
-    Tcp(TcpStream),
-    /// As the client's environment does.
-    Other(Box<dyn Transport>),
-}
-
-impl fmt::Debug for Socket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Socket::Tcp(stream) => stream.fmt(f),
-            Socket::Other(_) => f.write_str("Other"),
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Other(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Socket::Other(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Socket::Other(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Socket::Other(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Socket::Other(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Socket::Tcp(stream) => stream.is_write_vectored(),
-            Socket::Other(stream) => stream.is_write_vectored(),
-        }
-    }
-}
-
 /// Connects to the first address of the host that answers; says when that attempt began.
 pub(super) async fn connect(
     address: &Address,
@@ -115,7 +33,7 @@ pub(super) async fn connect(
         Error::new(ErrorKind::Connect, format!("cannot connect to {address}: {why}"))
     };
     let host = ByteString::as_ref(&address.host) as &str;
-    if let Some(environment) = settings.machine.connector() {
+    if let Some(environment) = settings.machine.environment() {
         let begun = Instant::now();
         let connecting = environment.connect(host, address.port);
         return match tokio::time::timeout_at(begun + setup.timeout, connecting).await {

@@ -2,31 +2,23 @@
 
 use std::fmt::Write;
 
-use kavka_protocol::ByteString;
+use kavka_protocol::{ByteString, SplitMix64};
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough for ids that need to be unique and not secret.
+/// Ids that are unique, and not secret.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct MemberIds {
-    state: u64,
+    random: SplitMix64,
 }
 
 impl MemberIds {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self { random: SplitMix64::new(seed) }
     }
 
     /// `prefix-xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx`.
     pub(crate) fn generate(&mut self, prefix: &str) -> ByteString {
-        let high = (self.next() & !0xf000) | 0x4000;
-        let low = (self.next() & !(0b11 << 62)) | (0b10 << 62);
+        let high = (self.random.draw() & !0xf000) | 0x4000;
+        let low = (self.random.draw() & !(0b11 << 62)) | (0b10 << 62);
         let mut id = String::with_capacity(prefix.len() + UUID_LEN + 1);
         id.push_str(prefix);
         // Writing to a string cannot fail.

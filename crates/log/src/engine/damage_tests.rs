@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use kavka_protocol::SplitMix64;
+
 use super::crash_tests::{config, open_store};
 use crate::fs::{Fs, OpenMode, read_full};
 use crate::testing::conformance::{id, read_all};
-use crate::testing::{Durable, Random, SimFs, Survival, payload};
+use crate::testing::{Durable, SimFs, Survival, payload};
 use crate::{AppendOptions, LogError, LogId, LogStore, UpTo};
 
 /// Two logs, one compacted, of several segments, with every kind of file; closed.
@@ -73,7 +75,7 @@ fn damage_is_found_or_harmless() {
     let whole: Vec<_> = logs.iter().map(|(id, c)| look(&fs.fork(), id, *c).unwrap()).collect();
     // Two batches lie below the log start, where nobody reads.
     let below_start = payload(0, 1, 50, 0).len() + payload(1, 2, 50, 0).len();
-    let mut random = Random(6);
+    let mut random = SplitMix64::new(6);
     let mut met: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     let files: Vec<_> = fs.files().into_iter().filter(|&(_, len)| len > 0).collect();
     let mut tried = 0;

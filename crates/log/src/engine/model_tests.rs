@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use kavka_protocol::SplitMix64;
 use kavka_protocol::records::{
     BatchBuilder, BatchHeader, Compression, Compressor, Decompressor, split_batches,
 };
@@ -13,7 +14,7 @@ use proptest::prelude::*;
 
 use super::crash_tests::{mostly_journaled, open_store};
 use crate::testing::conformance::{id, read_all};
-use crate::testing::{Durable, Random, SimFs, Survival};
+use crate::testing::{Durable, SimFs, Survival};
 use crate::{LogConfig, LogError, LogStore, PartitionLog, SegmentStore, Slice, UpTo};
 
 /// A share of a range, so that an operation makes sense at any state.
@@ -400,7 +401,7 @@ impl World {
 
     fn crash(&mut self, choice: u64, second: Option<Share>) {
         let durable = self.log.durable_end_offset();
-        let mut random = Random(choice);
+        let mut random = SplitMix64::new(choice);
         self.fs = self.fs.crash(survival(&mut random, &self.fs));
         if let Some(share) = second {
             let states = Arc::new(Mutex::new(Vec::new()));
@@ -451,7 +452,7 @@ impl World {
     }
 }
 
-fn survival(random: &mut Random, fs: &SimFs) -> Survival {
+fn survival(random: &mut SplitMix64, fs: &SimFs) -> Survival {
     let changes = fs.pending_changes().max(1) as u64;
     match random.below(6) {
         0 => Survival::Synced,

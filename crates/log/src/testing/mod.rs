@@ -8,4 +8,4 @@ mod sim_fs;
 
 pub use batches::{Batch, marker, payload};
 pub use listener::Durable;
-pub use sim_fs::{FailPlan, Random, SimFs, Survival};
+pub use sim_fs::{FailPlan, SimFs, Survival};

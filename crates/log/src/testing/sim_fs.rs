@@ -12,6 +12,8 @@ use std::io;
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kavka_protocol::SplitMix64;
+
 use crate::fs::{DirEntry, File, Fs, OpenMode};
 
 type Ino = u64;
@@ -353,7 +355,7 @@ impl FileNode {
 /// Decides which changes survive.
 struct Fate {
     survival: Survival,
-    random: Random,
+    random: SplitMix64,
     /// Writes survive or not in blocks of this size; as a whole without it.
     block: Option<usize>,
     /// Changes so far.
@@ -366,7 +368,7 @@ impl Fate {
             Survival::Some { seed, block } => (seed, Some(block)),
             _ => (0, None),
         };
-        Self { survival, random: Random(seed), block, met: 0 }
+        Self { survival, random: SplitMix64::new(seed), block, met: 0 }
     }
 
     fn next(&mut self) -> bool {
@@ -377,7 +379,7 @@ impl Fate {
             Survival::Everything => true,
             Survival::AllBut(lost) => change != lost,
             Survival::Only(kept) => change == kept,
-            Survival::Some { .. } => self.random.coin(),
+            Survival::Some { .. } => self.random.draw() & 1 == 1,
         }
     }
 }
@@ -624,29 +626,5 @@ impl File for SimFile {
 
     fn modified_ms(&self) -> io::Result<i64> {
         Ok(0)
-    }
-}
-
-/// SplitMix64: small, and the same everywhere.
-#[derive(Debug, Clone)]
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next number.
-    pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `n`, which is not 0.
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.draw() % n
-    }
-
-    fn coin(&mut self) -> bool {
-        self.draw() & 1 == 1
     }
 }

@@ -31,7 +31,7 @@ pub use self::{
     rules::Rules,
     search::{Limits, Seen, Violation},
 };
-use crate::campaign::caught;
+use crate::panics::caught;
 
 /// Visits every state that can be reached within the limits. `begin` is called on each thread before it does anything.
 pub fn explore(rules: &Rules, limits: Limits, begin: impl Fn() + Sync) -> Seen {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{act::Act, path::Path, world::SmallWorld};
-use crate::campaign::caught;
+use crate::panics::caught;
 
 /// How far to search.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,10 @@
 
 use std::path::PathBuf;
 
+use kavka_protocol::SplitMix64;
+
 use super::*;
-use crate::testing::{Random, SimFs, Survival};
+use crate::testing::{SimFs, Survival};
 
 /// Everything that can be seen: names, and bytes of files.
 fn everything(fs: &dyn Fs, dir: &Path, seen: &mut BTreeMap<PathBuf, Option<Vec<u8>>>) {
@@ -29,7 +31,7 @@ fn seen(fs: &dyn Fs) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
 }
 
 /// One change, chosen by the seed; whether it was possible.
-fn change(fs: &dyn Fs, random: &mut Random) -> bool {
+fn change(fs: &dyn Fs, random: &mut SplitMix64) -> bool {
     let dir = PathBuf::from(format!("/d{}", random.below(3)));
     let mut file = || dir.join(format!("f{}", random.below(3)));
     let (one, other) = (file(), file());
@@ -61,7 +63,7 @@ fn what_survives_a_loss_of_power_is_what_was_synced() {
     for seed in 0..2000 {
         let (disk, mut simulated) = (MemoryDisk::new(), SimFs::default());
         let mut mount = disk.mount();
-        let (mut here, mut there) = (Random(seed), Random(seed));
+        let (mut here, mut there) = (SplitMix64::new(seed), SplitMix64::new(seed));
         for step in 0..120 {
             let context = format!("seed {seed}, step {step}");
             assert_eq!(change(&*mount, &mut here), change(&simulated, &mut there), "{context}");
