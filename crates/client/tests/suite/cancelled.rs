@@ -348,6 +348,7 @@ async fn a_processor_that_is_dropped_at_any_await_loses_nothing() {
     };
     let (processed, ()) = within(async { tokio::join!(last.run(handler()), all) }).await;
     processed.unwrap();
+    assert_eq!(context.committed_offset(0).await, Some(20), "all of it was done, and is committed");
 }
 
 #[tokio::test]

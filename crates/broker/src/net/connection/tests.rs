@@ -1,19 +1,54 @@
 #![allow(clippy::unwrap_used)]
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream},
+    task::JoinHandle,
+};
 
 use super::*;
 use crate::config::{BrokerConfig, LoadOptions};
 
-/// Answers each request with so many bytes.
-struct Echo(usize);
+/// Answers each request with so many bytes, which are memory off the budget.
+struct Echo {
+    bytes: usize,
+    budget: Budget,
+}
 
 impl Dispatcher for Echo {
     fn dispatch(&self, _: Peer, _: Bytes) -> Handling {
-        let pieces = vec![Bytes::from(vec![0; self.0])];
-        Box::pin(std::future::ready(Answer::Send { pieces, held: None }))
+        let pieces = vec![Bytes::from(vec![0; self.bytes])];
+        let held = self.budget.try_charge(self.bytes);
+        assert!(held.is_some(), "there is memory");
+        Box::pin(std::future::ready(Answer::Send { pieces, held }))
     }
+}
+
+const ANSWER_BYTES: usize = 1_000;
+
+fn limits() -> Limits {
+    let options = LoadOptions::<[(String, String); 0]>::default();
+    let mut limits = Limits::of(&BrokerConfig::load(options).unwrap().network);
+    limits.slow_reader_timeout = Duration::from_millis(5);
+    limits
+}
+
+/// A connection that is served, with one request already asked on its other end. It has the memory of this budget.
+async fn asked(
+    client: &mut DuplexStream,
+    stream: impl kavka_environment::Transport + 'static,
+    limits: Limits,
+) -> (JoinHandle<()>, Budget, watch::Sender<bool>) {
+    let address = ([127, 0, 0, 1], 9092).into();
+    let peer = Peer { address, local: address, listener: 0, connection: 0 };
+    let budget = Budget::new(limits.budget_bytes);
+    let echo = Arc::new(Echo { bytes: ANSWER_BYTES, budget: budget.clone() });
+    let stream = Socket::Other(Box::new(stream));
+    let connection = Connection::new(stream, peer, echo, Arc::new(limits), budget.clone());
+    let (stopping, stopped) = watch::channel(false);
+    let serving = tokio::spawn(Box::new(connection).serve(stopped));
+    client.write_all(&[0, 0, 0, 1, 9]).await.unwrap();
+    (serving, budget, stopping)
 }
 
 /// Counts how often it is asked to take bytes.
@@ -55,26 +90,16 @@ impl AsyncWrite for Counted {
 /// memory, or a large request that was long under way, was looked at again and again without a pause.
 #[tokio::test]
 async fn an_answer_that_nobody_takes_does_not_keep_the_broker_busy() {
-    let options = LoadOptions::<[(String, String); 0]>::default();
-    let config = BrokerConfig::load(options).unwrap();
-    let mut limits = Limits::of(&config.network);
-    limits.slow_reader_timeout = Duration::from_millis(5);
     let (mut client, stream) = tokio::io::duplex(64);
     let writes = Arc::new(AtomicUsize::new(0));
-    let stream = Socket::Other(Box::new(Counted { stream, writes: Arc::clone(&writes) }));
-    let address = ([127, 0, 0, 1], 9092).into();
-    let peer = Peer { address, local: address, listener: 0, connection: 0 };
-    let budget = Budget::new(limits.budget_bytes);
-    let connection = Connection::new(stream, peer, Arc::new(Echo(1_000)), Arc::new(limits), budget);
-    let (_stopping, stopped) = watch::channel(false);
-    let serving = tokio::spawn(Box::new(connection).serve(stopped));
-    tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 1, 9]).await.unwrap();
+    let stream = Counted { stream, writes: Arc::clone(&writes) };
+    let (serving, _, _stopping) = asked(&mut client, stream, limits()).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     let asked = writes.load(Ordering::Relaxed);
-    assert!(asked < 20, "asked {asked} times to write where there was no room");
+    assert!((1..20).contains(&asked), "asked {asked} times to write where there was no room");
     // It is served all the same.
-    let mut answer = vec![0; 1_000];
-    tokio::io::AsyncReadExt::read_exact(&mut client, &mut answer).await.unwrap();
+    let mut answer = vec![0; ANSWER_BYTES];
+    client.read_exact(&mut answer).await.unwrap();
     drop(client);
     serving.await.unwrap();
 }
@@ -83,25 +108,15 @@ async fn an_answer_that_nobody_takes_does_not_keep_the_broker_busy() {
 /// memory of its answers.
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_closed_when_it_was_idle_for_long_enough() {
-    let options = LoadOptions::<[(String, String); 0]>::default();
-    let config = BrokerConfig::load(options).unwrap();
-    let mut limits = Limits::of(&config.network);
-    limits.slow_reader_timeout = Duration::from_millis(5);
-    limits.idle_timeout = Some(Duration::from_millis(20));
+    let limits = Limits { idle_timeout: Some(Duration::from_millis(200)), ..limits() };
     let (mut client, stream) = tokio::io::duplex(64);
-    let address = ([127, 0, 0, 1], 9092).into();
-    let peer = Peer { address, local: address, listener: 0, connection: 0 };
-    let budget = Budget::new(limits.budget_bytes);
-    let connection = Connection::new(
-        Socket::Other(Box::new(stream)),
-        peer,
-        Arc::new(Echo(1_000)),
-        Arc::new(limits),
-        budget.clone(),
-    );
-    let (_stopping, stopped) = watch::channel(false);
-    let serving = tokio::spawn(Box::new(connection).serve(stopped));
-    tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 1, 9]).await.unwrap();
+    let (serving, budget, _stopping) = asked(&mut client, stream, limits).await;
+    let answered = async {
+        while budget.used() < ANSWER_BYTES {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), answered).await.expect("the answer has memory");
     tokio::time::timeout(Duration::from_secs(20), serving).await.unwrap().unwrap();
     assert_eq!(budget.used(), 0);
 }
