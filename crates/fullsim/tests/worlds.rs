@@ -16,7 +16,9 @@ fn worlds_hold() {
     let sum = campaign(0..10, 2, times, 20);
     let told: Vec<String> =
         sum.failures.iter().map(|(case, message)| format!("{case}: {message}")).collect();
-    assert!(told.is_empty(), "{}", told.join("\n"));
+    // Panics are kept, and so the words of one are not printed.
+    told.iter().for_each(|failure| eprintln!("{failure}"));
+    assert!(told.is_empty());
     assert_eq!(sum.worlds, 10);
     assert!(sum.time.as_secs() >= 1_200 && sum.records > 1_000 && sum.faults.len() > 5, "{sum:?}");
 }
