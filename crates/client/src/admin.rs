@@ -40,7 +40,8 @@ use crate::{
     cluster::Cluster,
     environment::{Environment, Machine},
     settings::{
-        CommonSettings, Outcome, TokenProvider, TokenSource, common_names, unknown_property,
+        CommonSettings, Outcome, TokenProvider, TokenSource, common_names, integer,
+        unknown_property,
     },
 };
 
@@ -54,6 +55,8 @@ use crate::{
 pub struct Admin {
     cluster: Cluster,
     timeout: Option<Duration>,
+    /// `retries`: how often what failed is tried again at most, if time allows.
+    retries: u32,
 }
 
 /// Whether a change is made.
@@ -76,11 +79,21 @@ impl Change {
 }
 
 /// Settings for an [`Admin`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct AdminBuilder {
     settings: CommonSettings,
+    retries: u32,
     error: Option<Error>,
+}
+
+/// Kafka's.
+const RETRIES: u32 = i32::MAX.unsigned_abs();
+
+impl Default for AdminBuilder {
+    fn default() -> Self {
+        Self { settings: CommonSettings::default(), retries: RETRIES, error: None }
+    }
 }
 
 impl Admin {
@@ -92,12 +105,12 @@ impl Admin {
     /// The same client, whose calls may take so long each instead of `default.api.timeout.ms`.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Admin {
-        Admin { cluster: self.cluster.clone(), timeout: Some(timeout) }
+        Admin { timeout: Some(timeout), ..self.clone() }
     }
 
     /// For the calls of other clients, over their connections.
     pub(crate) fn over(cluster: Cluster) -> Admin {
-        Admin { cluster, timeout: None }
+        Admin { cluster, timeout: None, retries: RETRIES }
     }
 
     /// The time a call may take.
@@ -128,7 +141,14 @@ impl AdminBuilder {
             self.error.get_or_insert(error);
             return self;
         }
-        let outcome = match self.settings.set(name, value) {
+        let set = match name {
+            "retries" => integer(name, value, 0..=i32::MAX).map(|retries| {
+                self.retries = retries.unsigned_abs();
+                Outcome::Taken
+            }),
+            _ => self.settings.set(name, value),
+        };
+        let outcome = match set {
             Ok(Outcome::Taken) => return self,
             Ok(Outcome::NoEffect(why)) => {
                 tracing::info!(property = name, why, "the property has no effect");
@@ -160,7 +180,11 @@ impl AdminBuilder {
     pub fn build(self) -> Result<Admin, Error> {
         match self.error {
             Some(error) => Err(error),
-            None => Ok(Admin { cluster: Cluster::new(self.settings)?, timeout: None }),
+            None => Ok(Admin {
+                cluster: Cluster::new(self.settings)?,
+                timeout: None,
+                retries: self.retries,
+            }),
         }
     }
 }

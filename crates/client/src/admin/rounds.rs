@@ -112,7 +112,7 @@ pub(super) fn all_failed<K, T>(
 }
 
 impl Admin {
-    /// Runs rounds until every item has a result or the time is over.
+    /// Runs rounds until every item has a result, the time is over or there were `retries` of them beside the first.
     ///
     /// Cancel safe as far as `round` is.
     pub(super) async fn rounds<K: Clone + Ord, T, F>(
@@ -132,6 +132,7 @@ impl Admin {
             items.into_iter().map(|key| (key, None)).collect();
         let mut results = BTreeMap::new();
         let gave_up = |error: Error| error.while_doing(format_args!("gave up after {timeout:?}"));
+        let mut retries_left = self.retries;
         while !pending.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             let keys: Vec<K> = pending.keys().cloned().collect();
@@ -170,6 +171,15 @@ impl Admin {
             if pending.is_empty() {
                 break;
             }
+            let Some(left) = retries_left.checked_sub(1) else {
+                let tired = |error: Error| {
+                    error.while_doing(format_args!("gave up after {} retries", self.retries))
+                };
+                let rest = pending.into_iter();
+                results.extend(rest.filter_map(|(key, last)| Some((key, Err(tired(last?))))));
+                break;
+            };
+            retries_left = left;
             let pause = backoff.next();
             if Instant::now() + pause >= deadline {
                 let rest = pending.into_iter();

@@ -62,6 +62,10 @@ struct Inner {
     open: BTreeMap<String, JoinSet<()>>,
     /// Whom somebody tried to connect to.
     attempts: Vec<String>,
+    /// When connections were tried.
+    times: Vec<Instant>,
+    /// Requests for metadata: when, by which client, and whether topics may be created.
+    asked: Vec<(Instant, String, bool)>,
 }
 
 impl World {
@@ -97,7 +101,11 @@ impl Environment for Net {
     fn connect(&self, host: &str, _port: u16) -> Connecting {
         let (world, host) = (Arc::clone(&self.0), host.to_owned());
         Box::pin(async move {
-            world.lock().attempts.push(host.clone());
+            {
+                let mut inner = world.lock();
+                inner.attempts.push(host.clone());
+                inner.times.push(Instant::now());
+            }
             match world.place(&host) {
                 Place::Refuses => return Err(io::ErrorKind::ConnectionRefused.into()),
                 Place::Hangs => std::future::pending().await,
@@ -128,7 +136,14 @@ async fn serve(world: Arc<World>, host: String, mut stream: DuplexStream) {
         let (api, version) = (ApiKey::from_code(i16_at(&frame, 0)).unwrap(), i16_at(&frame, 2));
         let mut reader = Reader::new(frame.freeze());
         let header = RequestHeader::decode(&mut reader, api.request_header_version(version));
-        let id = header.unwrap().correlation_id;
+        let header = header.unwrap();
+        let id = header.correlation_id;
+        if api == ApiKey::Metadata {
+            let request = MetadataRequest::decode(&mut reader, version).unwrap();
+            let client = header.client_id.unwrap_or_default().to_string();
+            let may_create = request.allow_auto_topic_creation;
+            world.lock().asked.push((Instant::now(), client, may_create));
+        }
         let place = world.place(&host);
         let answer = match (api, place) {
             (_, Place::Silent) => continue,
@@ -397,5 +412,88 @@ async fn each_attempt_to_connect_is_more_patient_than_the_last_that_failed() {
             let connection = cluster.at(&address, Purpose::Fetch).await.unwrap();
             connection.close(Error::new(ErrorKind::Disconnected, "enough"));
         }
+    }
+}
+
+/// The seconds between these.
+fn gaps(times: &[Instant]) -> Vec<f64> {
+    times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
+}
+
+/// Each is as long as expected, give or take a fifth.
+fn assert_spread(gaps: &[f64], expected: &[f64]) {
+    assert!(gaps.len() >= expected.len(), "{gaps:?}");
+    for (gap, expected) in gaps.iter().zip(expected) {
+        assert!((expected * 0.79..=expected * 1.21).contains(gap), "{gaps:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn brokers_hear_the_client_id_and_whether_topics_may_be_created() {
+    for (may_create, value) in [(true, "true"), (false, "false")] {
+        let (world, cluster) = cluster(&[("client.id", "me"), ("allow.auto.create.topics", value)]);
+        world.put("b", Place::Knows(&["n1"]));
+        cluster.refresh().await.unwrap();
+        let (_, client, seen) = world.lock().asked[0].clone();
+        assert_eq!((client.as_str(), seen), ("me", may_create));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_is_asked_for_again_when_it_is_old() {
+    let (world, cluster) = cluster(&[("metadata.max.age.ms", "7000")]);
+    world.put("b", Place::Knows(&["n1"]));
+    cluster.refresh().await.unwrap();
+    tokio::time::sleep(MINUTE).await;
+    let times: Vec<Instant> = world.lock().asked.iter().map(|(time, ..)| *time).collect();
+    let last = times.len() - 5;
+    assert_spread(&gaps(&times[last..]), &[7.0; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_grow_between_requests_that_fail() {
+    let pauses = [("retry.backoff.ms", "2000"), ("retry.backoff.max.ms", "8000")];
+    let (world, cluster) = cluster(&pauses);
+    world.put("b", Place::Says(ErrorCode::CoordinatorLoadInProgress));
+    assert_eq!(until_refreshed(&cluster, MINUTE).await, None);
+    let times: Vec<Instant> = world.lock().asked.iter().map(|(time, ..)| *time).collect();
+    assert_spread(&gaps(&times), &[2.0, 4.0, 8.0, 8.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_grow_between_connections_that_fail() {
+    let pauses = [
+        ("reconnect.backoff.ms", "1000"),
+        ("reconnect.backoff.max.ms", "3000"),
+        ("retry.backoff.ms", "1"),
+        ("retry.backoff.max.ms", "1"),
+    ];
+    let (world, cluster) = cluster(&pauses);
+    assert_eq!(until_refreshed(&cluster, MINUTE).await, None);
+    let times = std::mem::take(&mut world.lock().times);
+    assert_spread(&gaps(&times), &[1.0, 2.0, 3.0, 3.0, 3.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_that_is_not_answered_in_time_ends_its_connection() {
+    let (world, cluster) = cluster(&[("request.timeout.ms", "7000")]);
+    world.put("b", Place::Mute);
+    let begun = Instant::now();
+    let error = cluster.refresh().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(begun.elapsed().as_secs(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_that_nobody_uses_is_closed_after_a_while() {
+    for (properties, limit) in [(&[][..], 540), (&[("connections.max.idle.ms", "60000")][..], 60)] {
+        let (world, cluster) = cluster(properties);
+        world.put("b", Place::Knows(&["n1"]));
+        let address = cluster.settings().bootstrap_servers[0].clone();
+        let connection = cluster.at(&address, Purpose::Fetch).await.unwrap();
+        tokio::time::sleep(SECOND * limit - SECOND).await;
+        assert!(!connection.is_closed());
+        tokio::time::sleep(SECOND * limit / 5).await;
+        assert!(connection.is_closed());
     }
 }

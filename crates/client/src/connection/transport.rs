@@ -89,6 +89,32 @@ fn prepare(stream: TcpStream, settings: &CommonSettings) -> std::io::Result<TcpS
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn buffers_of_sockets_are_as_asked() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut sizes = Vec::new();
+        for bytes in [None, Some(20_000), Some(60_000)] {
+            let settings = CommonSettings {
+                send_buffer_bytes: bytes,
+                receive_buffer_bytes: bytes,
+                ..Default::default()
+            };
+            let stream = TcpStream::connect(address).await.expect("a connection");
+            let stream = prepare(stream, &settings).expect("a socket");
+            assert!(stream.nodelay().expect("a socket"));
+            let socket = socket2::SockRef::from(&stream);
+            let sent = socket.send_buffer_size().expect("a size");
+            sizes.push((sent, socket.recv_buffer_size().expect("a size")));
+        }
+        // Linux takes twice what it is asked for; others may round.
+        for ((sent, received), asked) in sizes[1..].iter().zip([20_000, 60_000]) {
+            let range = asked..=asked * 2;
+            assert!(range.contains(sent) && range.contains(received), "{sizes:?}");
+        }
+        assert_ne!(sizes[0], sizes[1], "what the system chooses");
+    }
+
     #[test]
     fn each_failure_lets_another_address_of_the_host_be_first() {
         let first = |failures| {

@@ -271,7 +271,7 @@ fn no_effect(name: &str, value: &str) -> Result<Outcome, Error> {
             "names are looked up whenever a connection is made"
         }
         "config.providers" => "values are taken as they are",
-        "retries" => "calls are tried again until their timeout",
+        "retries" => "what can pass is tried again until its timeout",
         "enable.metrics.push"
         | "metric.reporters"
         | "metrics.num.samples"

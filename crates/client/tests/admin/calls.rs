@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{at, start};
+use kavka_testkit::ApiKey;
+
 use kavka_client::{
     Admin, ErrorCode, ErrorKind, IsolationLevel,
     admin::{
@@ -207,6 +209,26 @@ async fn nobody_there_is_every_items_error() {
     for (_, row) in described {
         let error = row.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_is_tried_again_so_often_as_retries_say() {
+    let (broker, _) = start().await;
+    for retries in [0_u64, 2] {
+        let admin = Admin::builder()
+            .bootstrap_servers(&broker.bootstrap_servers())
+            .property("retries", &retries.to_string())
+            .property("retry.backoff.ms", "1")
+            .build()
+            .unwrap();
+        let rule = broker.on(ApiKey::CreateTopics).fail(ErrorCode::NotController);
+        let topic = NewTopic::new("t").partitions(1).replication_factor(1);
+        let results = admin.create_topics([topic], Change::Validate).await;
+        let error = results["t"].clone().unwrap_err();
+        assert!(error.to_string().contains(&format!("{retries} retries")), "{error}");
+        assert_eq!(rule.hits(), retries + 1);
+        rule.remove();
     }
 }
 

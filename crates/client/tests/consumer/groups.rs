@@ -171,6 +171,37 @@ async fn a_pattern_finds_topics_as_they_are_made() {
 }
 
 #[tokio::test]
+async fn a_pattern_finds_internal_topics_only_if_asked_to() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 1), 1).await;
+    // Its commit makes the topic of offsets.
+    let mut first = context.subscribed().await;
+    assert_eq!(take(&mut first, 1).await, numbered(0, 0, 1));
+    first.commit().await.unwrap();
+    within(first.close()).await.unwrap();
+    for (value, expected) in [("true", false), ("false", true)] {
+        let builder = context.builder().group_id("other");
+        let consumer = builder.property("exclude.internal.topics", value).build().unwrap();
+        consumer.subscribe_pattern(".*").await.unwrap();
+        let assigned = async {
+            loop {
+                let assignment = consumer.handle().assignment().await.unwrap();
+                if !assignment.is_empty() {
+                    break assignment;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let assigned = within(assigned).await;
+        let topics: BTreeSet<String> =
+            assigned.iter().map(|partition| partition.topic.to_string()).collect();
+        assert!(topics.contains("orders"), "{topics:?}");
+        assert_eq!(topics.contains("__consumer_offsets"), expected, "{topics:?}");
+        within(consumer.close()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_topic_that_does_not_exist_yet_is_read_when_it_does() {
     let context = Context::new(1).await;
     let mut consumer = context.builder().property("retry.backoff.max.ms", "200").build().unwrap();

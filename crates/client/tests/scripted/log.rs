@@ -90,6 +90,16 @@ impl Log {
         self.last_stable_offset.unwrap_or(self.high_watermark())
     }
 
+    /// Changes a byte of the last value, so that the batch's checksum is wrong.
+    pub(crate) fn corrupt_last(&mut self) {
+        let batch = self.batches.last_mut().unwrap();
+        let mut bytes = BytesMut::from(&batch.bytes[..]);
+        // The last byte of a record is its number of headers.
+        let at = bytes.len() - 2;
+        bytes[at] ^= 1;
+        batch.bytes = bytes.freeze();
+    }
+
     /// Cuts off everything from this offset on.
     pub(crate) fn truncate(&mut self, offset: i64) {
         self.batches.retain(|batch| batch.last < offset);

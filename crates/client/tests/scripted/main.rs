@@ -11,11 +11,14 @@ mod truncation;
 use std::time::Duration;
 
 use kavka_client::{
-    Consumer, ConsumerBuilder, TopicPartition,
+    Consumer, ConsumerBuilder, ErrorKind, TopicPartition,
     consumer::{OffsetReset, Record},
 };
 
-use self::cluster::{Cluster, TOPIC};
+use self::{
+    cluster::{Cluster, TOPIC},
+    log::Log,
+};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +43,25 @@ async fn assigned(builder: ConsumerBuilder) -> Consumer {
 
 fn place() -> TopicPartition {
     TopicPartition::new(TOPIC, 0)
+}
+
+/// What a checksum protects is handed out as it came where nobody looks at the checksum.
+#[tokio::test]
+async fn a_batch_that_is_damaged_is_an_error_unless_check_crcs_is_off() {
+    let mut log = Log::of(&["0", "1"], 0);
+    log.corrupt_last();
+    let logs = [(0, log)].into();
+    let cluster = Cluster::start(cluster::Script { logs, ..Default::default() }).await;
+    for (value, expected) in [("true", None), ("false", Some("0"))] {
+        let mut consumer = assigned(builder(&cluster).property("check.crcs", value)).await;
+        assert_eq!(take(&mut consumer, 1).await, ["0"]);
+        let second = within(consumer.next()).await.expect("the consumer says so");
+        match (second, expected) {
+            (Ok(record), Some(expected)) => assert_eq!(text(&record), expected),
+            (Err(error), None) => assert_eq!(error.kind(), ErrorKind::Record, "{error}"),
+            (other, _) => panic!("check.crcs={value}: {other:?}"),
+        }
+    }
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
