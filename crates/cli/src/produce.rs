@@ -17,7 +17,7 @@ use kavka_client::{
     producer::Compression,
 };
 
-use self::input::{Input, Line};
+use self::input::{Input, Place};
 use crate::{
     completions,
     failure::Failure,
@@ -102,6 +102,8 @@ fn compression(text: &str) -> Result<Compression, String> {
     found.ok_or_else(|| format!("expected one of {}", names()))
 }
 
+/// Of `batch.size`, unless it is set: fewer requests for the same records.
+const BATCH_BYTES: usize = 256 << 10;
 /// How many deliveries are waited for at most before more is read.
 const UNDER_WAY: usize = 20_000;
 
@@ -124,34 +126,45 @@ async fn produce(options: &Options, args: Args) -> Result<(), Failure> {
     let mut under_way: VecDeque<(Place, DeliveryFuture)> = VecDeque::new();
     let mut written: BTreeMap<i32, Written> = BTreeMap::new();
     let mut interrupted = pin!(signals.next());
-    let done = loop {
-        let line = tokio::select! {
-            line = input.next() => line?,
-            _ = &mut interrupted => None,
+    let mut done = 'input: loop {
+        let block = tokio::select! {
+            block = input.next() => block,
+            _ = &mut interrupted => Ok(None),
         };
-        let Some(Line { place, bytes }) = line else { break Ok(()) };
-        let record =
-            match args.record(&bytes) {
-                Ok(record) => record,
-                Err(wrong) => break Err(Failure::usage(format!("{place}: {wrong}")).advise(
-                    "See docs/cli.md for what a line of JSON has; lines before this one were sent.",
-                )),
+        let block = match block {
+            Ok(Some(block)) => block,
+            Ok(None) => break Ok(()),
+            Err(failed) => break Err(failed),
+        };
+        for (place, line) in block.lines() {
+            let sent = match args.format {
+                LineFormat::Text => producer.send(args.text(line)).await,
+                LineFormat::Jsonl => match args.record(line) {
+                    Ok(record) => producer.send(args.sent(&record)).await,
+                    Err(wrong) => {
+                        let wrong = format!("{}: {wrong}", input.shown(place));
+                        break 'input Err(Failure::usage(wrong).advise(
+                            "See docs/cli.md for what a line of JSON has; lines before this one were sent.",
+                        ));
+                    }
+                },
             };
-        match producer.send(args.sent(&record)).await {
-            Ok(delivery) => under_way.push_back((place, delivery)),
-            Err(error) => break Err(undelivered(&place, error)),
-        }
-        if under_way.len() > UNDER_WAY
-            && let Some((place, delivery)) = under_way.pop_front()
-            && let Err(failed) = count(&mut written, &place, delivery.await)
-        {
-            break Err(failed);
+            match sent {
+                Ok(delivery) => under_way.push_back((place, delivery)),
+                Err(error) => break 'input Err(undelivered(&input.shown(place), error)),
+            }
+            if under_way.len() > UNDER_WAY
+                && let Some((place, delivery)) = under_way.pop_front()
+                && let Err(error) = count(&mut written, delivery.await)
+            {
+                break 'input Err(undelivered(&input.shown(place), error));
+            }
         }
     };
-    let mut done = done;
     for (place, delivery) in under_way {
-        let counted = count(&mut written, &place, delivery.await);
-        done = done.and(counted);
+        if let Err(error) = count(&mut written, delivery.await) {
+            done = done.and(Err(undelivered(&input.shown(place), error)));
+        }
     }
     // Nothing is left to be delivered: this only ends connections.
     drop(producer.close(Duration::from_secs(1)).await);
@@ -195,6 +208,8 @@ fn producer(options: &Options, args: &Args) -> Result<Producer, Failure> {
     } else {
         properties.set_default("max.block.ms", "30000");
     }
+    // Much comes at once here. What does not is sent after linger.ms all the same.
+    properties.set_default("batch.size", BATCH_BYTES.to_string());
     if let Some(compression) = args.compression {
         properties.set("compression.type", compression.name());
     }
@@ -206,25 +221,16 @@ fn producer(options: &Options, args: &Args) -> Result<Producer, Failure> {
 }
 
 impl Args {
-    /// The record of a line.
+    /// The record of a line of JSON.
     fn record(&self, line: &[u8]) -> Result<Record, String> {
-        let mut record = match self.format {
-            LineFormat::Text => self.text(line),
-            LineFormat::Jsonl => {
-                let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
-                crate::record::from_json(text)?
-            }
-        };
-        let headers = self.headers.iter();
-        record
-            .headers
-            .extend(headers.map(|(name, value)| (name.clone(), Some(value.clone().into_bytes()))));
-        record.partition = self.partition.or(record.partition.filter(|_| self.keep_partitions));
-        record.timestamp = self.timestamp.or(record.timestamp);
+        let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
+        let mut record = crate::record::from_json(text)?;
+        record.partition = record.partition.filter(|_| self.keep_partitions);
         Ok(record)
     }
 
-    fn text(&self, line: &[u8]) -> Record {
+    /// The record of a line of text, which is not copied.
+    fn text<'a>(&'a self, line: &'a [u8]) -> ProducerRecord<'a> {
         let (key, value) = match &self.key_delimiter {
             None => (None, line),
             Some(Delimiter(delimiter)) => {
@@ -236,11 +242,14 @@ impl Args {
         };
         let not_null =
             |bytes: &&[u8]| self.null.as_ref().is_none_or(|null| null.as_bytes() != *bytes);
-        Record {
-            key: key.filter(not_null).map(<[u8]>::to_vec),
-            value: Some(value).filter(not_null).map(<[u8]>::to_vec),
-            ..Record::default()
+        let mut sent = ProducerRecord::to(&self.topic);
+        if let Some(key) = key.filter(not_null) {
+            sent = sent.key(key);
         }
+        if let Some(value) = Some(value).filter(not_null) {
+            sent = sent.value(value);
+        }
+        self.with_options(sent, None, None)
     }
 
     fn sent<'a>(&'a self, record: &'a Record) -> ProducerRecord<'a> {
@@ -254,24 +263,34 @@ impl Args {
         for (name, value) in &record.headers {
             sent = sent.header(name, value.as_deref());
         }
-        if let Some(partition) = record.partition {
+        self.with_options(sent, record.partition, record.timestamp)
+    }
+
+    /// The record with what the options say of all; partition and timestamp are its own.
+    fn with_options<'a>(
+        &'a self,
+        mut sent: ProducerRecord<'a>,
+        partition: Option<i32>,
+        timestamp: Option<i64>,
+    ) -> ProducerRecord<'a> {
+        for (name, value) in &self.headers {
+            sent = sent.header(name, Some(value.as_bytes()));
+        }
+        if let Some(partition) = self.partition.or(partition) {
             sent = sent.partition(partition);
         }
-        match record.timestamp {
+        match self.timestamp.or(timestamp) {
             Some(timestamp) => sent.timestamp_ms(timestamp),
             None => sent,
         }
     }
 }
 
-use self::input::Place;
-
 fn count(
     written: &mut BTreeMap<i32, Written>,
-    place: &Place,
     delivery: Result<Delivery, Error>,
-) -> Result<(), Failure> {
-    let delivery = delivery.map_err(|error| undelivered(place, error))?;
+) -> Result<(), Error> {
+    let delivery = delivery?;
     let partition = written.entry(delivery.partition).or_default();
     partition.records += 1;
     partition.first = partition.first.min(delivery.offset).or(partition.first).or(delivery.offset);
@@ -279,6 +298,6 @@ fn count(
     Ok(())
 }
 
-fn undelivered(place: &Place, error: Error) -> Failure {
+fn undelivered(place: &str, error: Error) -> Failure {
     Failure::from(error).while_doing(format_args!("{place} was not delivered"))
 }

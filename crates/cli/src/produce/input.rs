@@ -1,12 +1,10 @@
 //! Lines of files and of standard input, read by a thread of their own.
 
 use std::{
-    fmt,
     fs::File,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     sync::Arc,
-    vec::IntoIter,
 };
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -18,37 +16,28 @@ const BLOCK_BYTES: usize = 1 << 16;
 /// How many blocks are read ahead.
 const AHEAD: usize = 8;
 
-/// A line, without its end.
+/// Lines that were there at once: handing over each alone would take longer than sending it.
 #[derive(Debug)]
-pub(super) struct Line {
-    /// Where it was.
-    pub(super) place: Place,
-    /// What it is.
-    pub(super) bytes: Vec<u8>,
+pub(super) struct Block {
+    /// Which of the files, and the number of the first line.
+    first: Place,
+    /// Whole lines; the last one's end may be that of the file.
+    bytes: Vec<u8>,
 }
 
-/// The place of a line.
-#[derive(Clone, Debug)]
+/// The place of a line. Small, for there is one for each record that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    file: Arc<str>,
+    file: u32,
     number: u64,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, line {}", self.file, self.number)
-    }
 }
 
 /// Lines that come.
 #[derive(Debug)]
 pub(super) struct Input {
-    blocks: Receiver<Block>,
-    lines: IntoIter<Line>,
+    names: Vec<Arc<str>>,
+    blocks: Receiver<Result<Block, Failure>>,
 }
-
-/// Lines that were there at once: handing over each alone would take longer than sending it.
-type Block = Result<Vec<Line>, Failure>;
 
 impl Input {
     /// Begins to read; a file that cannot be opened is found out now.
@@ -68,44 +57,62 @@ impl Input {
                 sources.push((name.into(), Box::new(file)));
             }
         }
+        let names = sources.iter().map(|(name, _)| Arc::clone(name)).collect();
         let (sender, blocks) = channel(AHEAD);
         // It ends with the process if nobody ends standard input.
         std::thread::spawn(move || {
-            for (name, source) in sources {
-                if !read(&name, source, &sender) {
+            for (file, (name, source)) in (0..).zip(sources) {
+                if !read(file, &name, source, &sender) {
                     break;
                 }
             }
         });
-        Ok(Self { blocks, lines: Vec::new().into_iter() })
+        Ok(Self { names, blocks })
     }
 
-    /// The next line; none at the end. Cancel safe.
-    pub(super) async fn next(&mut self) -> Result<Option<Line>, Failure> {
-        loop {
-            if let Some(line) = self.lines.next() {
-                return Ok(Some(line));
+    /// The next lines; none at the end. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Block>, Failure> {
+        self.blocks.recv().await.transpose()
+    }
+
+    /// A place as people say it.
+    pub(super) fn shown(&self, place: Place) -> String {
+        let name = self.names.get(place.file as usize).map_or("", |name| name);
+        format!("{name}, line {}", place.number)
+    }
+}
+
+impl Block {
+    /// The lines, without their ends.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (Place, &[u8])> {
+        let mut rest = &self.bytes[..];
+        let mut place = self.first;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
             }
-            match self.blocks.recv().await {
-                Some(block) => self.lines = block?.into_iter(),
-                None => return Ok(None),
-            }
-        }
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = (place, &rest[..end]);
+            rest = rest.get(end + 1..).unwrap_or_default();
+            place.number += 1;
+            Some(line)
+        })
     }
 }
 
 /// Whether to go on with the next file.
-fn read(name: &Arc<str>, mut source: impl BufRead, sender: &Sender<Block>) -> bool {
-    let mut number = 0;
-    let mut line = |bytes: Vec<u8>| {
-        number += 1;
-        Line { place: Place { file: Arc::clone(name), number }, bytes }
-    };
+fn read(
+    file: u32,
+    name: &str,
+    mut source: impl BufRead,
+    sender: &Sender<Result<Block, Failure>>,
+) -> bool {
+    let mut number = 1;
     // The beginning of a line whose end is not there yet.
     let mut begun = Vec::new();
     loop {
         // Waits only while there is nothing: a line that was typed is handed over before the next one is.
-        let bytes = match source.fill_buf() {
+        let found = match source.fill_buf() {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
@@ -114,22 +121,30 @@ fn read(name: &Arc<str>, mut source: impl BufRead, sender: &Sender<Block>) -> bo
                 return false;
             }
         };
-        if bytes.is_empty() {
-            let last = if begun.is_empty() { Vec::new() } else { vec![line(begun)] };
-            return last.is_empty() || sender.blocking_send(Ok(last)).is_ok();
+        let length = found.len();
+        let is_end = length == 0;
+        let whole = match memchr::memrchr(b'\n', found) {
+            Some(last) => last + 1,
+            None => 0,
+        };
+        let mut bytes = std::mem::take(&mut begun);
+        bytes.extend_from_slice(&found[..whole]);
+        if whole == 0 && !is_end {
+            begun = bytes;
+            begun.extend_from_slice(found);
+        } else {
+            begun.extend_from_slice(&found[whole..]);
+            if !bytes.is_empty() {
+                let block = Block { first: Place { file, number }, bytes };
+                number += block.lines().count() as u64;
+                if sender.blocking_send(Ok(block)).is_err() {
+                    return false;
+                }
+            }
         }
-        let length = bytes.len();
-        let mut lines = Vec::new();
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            begun.extend_from_slice(&rest[..end]);
-            lines.push(line(std::mem::take(&mut begun)));
-            rest = &rest[end + 1..];
-        }
-        begun.extend_from_slice(rest);
         source.consume(length);
-        if !lines.is_empty() && sender.blocking_send(Ok(lines)).is_err() {
-            return false;
+        if is_end {
+            return true;
         }
     }
 }
@@ -141,11 +156,13 @@ mod tests {
 
     fn lines(text: &[u8], capacity: usize) -> Vec<(u64, Vec<u8>)> {
         let (sender, mut receiver) = channel(1000);
-        assert!(read(&"f".into(), BufReader::with_capacity(capacity, text), &sender));
+        assert!(read(3, "f", BufReader::with_capacity(capacity, text), &sender));
         drop(sender);
         let mut all = Vec::new();
         while let Some(block) = receiver.blocking_recv() {
-            all.extend(block.unwrap().into_iter().map(|line| (line.place.number, line.bytes)));
+            let block = block.unwrap();
+            assert!(block.lines().all(|(place, _)| place.file == 3));
+            all.extend(block.lines().map(|(place, line)| (place.number, line.to_vec())));
         }
         all
     }

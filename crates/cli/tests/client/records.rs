@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -294,7 +294,7 @@ async fn ctrl_c_delivers_what_was_read() {
     let cluster = cluster().await;
     let mut running = Running::start(&mut cluster.command(&["produce", "orders"]));
     let mut stdin = running.child.stdin.take().unwrap();
-    stdin.write_all(b"a\nb\n").unwrap();
+    std::io::Write::write_all(&mut stdin, b"a\nb\n").unwrap();
     cluster.broker.wait_for_records("orders", 2, PATIENCE).await.unwrap();
     running.interrupt();
     let mut stdout = String::new();
