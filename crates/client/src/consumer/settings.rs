@@ -1,4 +1,5 @@
-//! The settings of a consumer, by Kafka's names, with Kafka's defaults, ranges and rules.
+//! The settings of a consumer, by Kafka's names, with Kafka's defaults, ranges and rules; except that the system sizes the receive buffer
+//! unless `receive.buffer.bytes` is set.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -110,7 +111,9 @@ const ASSIGNORS: &[(&str, &str)] = &[
 impl Default for ConsumerSettings {
     fn default() -> Self {
         Self {
-            common: CommonSettings::default(),
+            // On Linux it begins as large as Kafka's 64 KiB come out there, and grows. Of a fixed one every 95 kB are waited for and
+            // read apart, which costs a third more CPU for every byte that is fetched.
+            common: CommonSettings { receive_buffer_bytes: None, ..CommonSettings::default() },
             group_id: None,
             group_instance_id: None,
             group_protocol: GroupProtocol::Classic,
@@ -404,6 +407,14 @@ mod tests {
         }
         let error = ConsumerSettings::unknown("max.poll.interval");
         assert!(error.to_string().contains("did you mean max.poll.interval.ms?"), "{error}");
+    }
+
+    #[test]
+    fn the_system_sizes_the_receive_buffer_unless_it_is_set() {
+        let mut settings = ConsumerSettings::default();
+        assert_eq!(settings.common.receive_buffer_bytes, None);
+        settings.set("receive.buffer.bytes", "65536").expect("a good value");
+        assert_eq!(settings.common.receive_buffer_bytes, Some(65_536));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct CommonSettings {
     pub connection_setup_timeout_max: Duration,
     /// `send.buffer.bytes`, 128 KiB; `None` (-1): what the system chooses.
     pub send_buffer_bytes: Option<usize>,
-    /// `receive.buffer.bytes`, 64 KiB; `None` (-1): what the system chooses.
+    /// `receive.buffer.bytes`, 64 KiB, 32 KiB for producers; `None` (-1): what the system chooses, as for consumers unless it is set.
     pub receive_buffer_bytes: Option<usize>,
     /// `receive.message.max.bytes` (librdkafka's name), 100,000,000: a larger answer closes the connection.
     pub receive_message_max_bytes: usize,
