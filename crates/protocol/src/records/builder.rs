@@ -201,12 +201,14 @@ impl BatchBuilder {
     }
 
     /// Number of records so far.
+    #[inline]
     #[must_use]
     pub fn record_count(&self) -> usize {
         self.count.unsigned_abs() as usize
     }
 
     /// Bytes of the batch so far, before compression; exact if there is none.
+    #[inline]
     #[must_use]
     pub fn size(&self) -> usize {
         self.buffer.len()
@@ -215,6 +217,7 @@ impl BatchBuilder {
     /// Most bytes by which a record of this many bytes of key, value and headers makes the batch grow.
     ///
     /// `header_bytes` are those of all header keys and values together.
+    #[inline]
     #[must_use]
     pub fn record_size_bound(
         key_bytes: usize,
@@ -457,6 +460,7 @@ impl BatchBuilder {
 }
 
 /// Bytes of a length and a value.
+#[inline]
 fn nullable_size(value: Option<&[u8]>) -> usize {
     match value {
         None => 1,
@@ -468,6 +472,7 @@ fn nullable_size(value: Option<&[u8]>) -> usize {
 }
 
 /// Writes a length and a value; the caller has checked that the length fits.
+#[inline]
 fn put_nullable(out: &mut Vec<u8>, value: Option<&[u8]>) {
     match value {
         None => varint::put_i32(out, -1),

@@ -53,6 +53,7 @@ pub(super) fn size(value: i64) -> usize {
     bits.div_ceil(7)
 }
 
+#[inline]
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }

@@ -154,9 +154,18 @@ fn read_block(
     }
 }
 
-#[derive(Default)]
 pub(super) struct Encoder {
+    /// The one with 32-bit entries for blocks of any size: it is found by a hash of five bytes instead of four, and
+    /// looks at fewer candidates in vain.
     table: CompressTable,
+    /// A block is compressed to here first, so that room for the worst case is made, and cleared, once and not for each block.
+    block: Vec<u8>,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { table: CompressTable::large(), block: Vec::new() }
+    }
 }
 
 impl std::fmt::Debug for Encoder {
@@ -172,21 +181,22 @@ impl Encoder {
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&descriptor);
         out.push(header_checksum(&descriptor));
+        let bound = block::get_maximum_output_size(data.len().min(BLOCK));
+        if self.block.len() < bound {
+            self.block.resize(bound, 0);
+        }
         for block in data.chunks(BLOCK) {
-            let at = out.len();
-            out.resize(at + 4 + block::get_maximum_output_size(block.len()), 0);
-            let compressed =
-                block::compress_into_with_table(block, &mut out[at + 4..], &mut self.table);
-            let length = match compressed {
-                Ok(length) if length < block.len() => length as u32,
+            match block::compress_into_with_table(block, &mut self.block, &mut self.table) {
+                Ok(length) if length < block.len() => {
+                    out.extend_from_slice(&(length as u32).to_le_bytes());
+                    out.extend_from_slice(&self.block[..length]);
+                }
                 Ok(_) => {
-                    out[at + 4..at + 4 + block.len()].copy_from_slice(block);
-                    block.len() as u32 | STORED
+                    out.extend_from_slice(&(block.len() as u32 | STORED).to_le_bytes());
+                    out.extend_from_slice(block);
                 }
                 Err(error) => unreachable!("LZ4 into a buffer of its bound failed: {error}"),
-            };
-            out[at..at + 4].copy_from_slice(&length.to_le_bytes());
-            out.truncate(at + 4 + (length & !STORED) as usize);
+            }
         }
         out.extend_from_slice(&END_MARK.to_le_bytes());
     }

@@ -6,7 +6,7 @@
 
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
 
-use super::{Fault, Output, truncated};
+use super::{Fault, KEPT_CAPACITY, Output, truncated};
 
 /// The library's error code for an output that is too small. Codes below 100 never change.
 const OUTPUT_TOO_SMALL: usize = 70_usize.wrapping_neg();
@@ -65,6 +65,8 @@ pub(super) fn levels() -> (i32, i32) {
 
 pub(super) struct Encoder {
     context: CCtx<'static>,
+    /// What is compressed comes here first: the library writes into room of a vector that was never cleared, but only from its start.
+    frame: Vec<u8>,
 }
 
 impl std::fmt::Debug for Encoder {
@@ -81,17 +83,18 @@ impl Encoder {
         if let Err(code) = context.set_parameter(CParameter::CompressionLevel(level)) {
             unreachable!("level {level} refused: {}", zstd_safe::get_error_name(code));
         }
-        Encoder { context }
+        Encoder { context, frame: Vec::new() }
     }
 
     pub(super) fn compress(&mut self, data: &[u8], out: &mut Vec<u8>) {
-        let at = out.len();
-        out.resize(at + zstd_safe::compress_bound(data.len()), 0);
-        match self.context.compress2(&mut out[at..], data) {
-            Ok(written) => out.truncate(at + written),
-            Err(code) => {
-                unreachable!("zstd into its bound failed: {}", zstd_safe::get_error_name(code))
-            }
+        self.frame.clear();
+        self.frame.reserve(zstd_safe::compress_bound(data.len()));
+        if let Err(code) = self.context.compress2(&mut self.frame, data) {
+            unreachable!("zstd into its bound failed: {}", zstd_safe::get_error_name(code));
+        }
+        out.extend_from_slice(&self.frame);
+        if self.frame.capacity() > KEPT_CAPACITY {
+            self.frame = Vec::new();
         }
     }
 }
