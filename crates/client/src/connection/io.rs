@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io::{self, IoSlice},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use crate::{
     settings::{Address, CommonSettings},
 };
 
-/// Small frames are gathered up to so many bytes; larger pieces are written as they are.
+/// Small frames are gathered up to so many bytes; larger ones are written from where they are.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 
 /// What a connection may take.
@@ -154,16 +155,44 @@ async fn write_frames(
             }
             Reply::Written(written) => Some(written),
         };
-        for piece in &frame.pieces {
-            if let Err(error) = write.write_all(piece).await {
-                return cannot_write(address, &error);
-            }
+        if let Err(error) = write_pieces(&mut write, &frame.pieces).await {
+            return cannot_write(address, &error);
         }
         if let Some(written) = written {
             // Who gave up waiting does not hear it.
             let _ = written.send(());
         }
     }
+}
+
+/// Writes pieces, together where the other end takes so much: small ones are copied into the buffer, what is larger goes from where it is.
+///
+/// What is left of a piece that was cut goes on alone: then tokio waits until there is room again, where it would ask the socket after each
+/// write of several pieces whether it takes a few bytes more.
+async fn write_pieces(
+    write: &mut BufWriter<impl AsyncWrite + Unpin>,
+    pieces: &[Bytes],
+) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut left = slices.as_mut_slice();
+    // Pieces without bytes would look like an end that takes nothing.
+    IoSlice::advance_slices(&mut left, 0);
+    let mut was_cut = false;
+    while let Some(first) = left.first() {
+        let (offered, written) = match was_cut {
+            true => (first.len(), write.write(first).await?),
+            false => {
+                let offered = left.iter().map(|slice| slice.len()).sum();
+                (offered, write.write_vectored(left).await?)
+            }
+        };
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        was_cut = written < offered;
+        IoSlice::advance_slices(&mut left, written);
+    }
+    Ok(())
 }
 
 async fn read_answers(
@@ -205,6 +234,81 @@ async fn read_answers(
     }
 }
 
-fn cannot_write(address: &Address, error: &std::io::Error) -> Error {
+fn cannot_write(address: &Address, error: &io::Error) -> Error {
     Error::new(ErrorKind::Disconnected, format!("{address} takes no more requests: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use super::*;
+
+    /// Takes several pieces at once, but only so many bytes.
+    struct Narrow {
+        most: usize,
+        written: Vec<u8>,
+        writes: usize,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            pieces: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let this = self.get_mut();
+            let before = this.written.len();
+            for piece in pieces {
+                let room = this.most - (this.written.len() - before);
+                this.written.extend_from_slice(&piece[..piece.len().min(room)]);
+            }
+            this.writes += 1;
+            Poll::Ready(Ok(this.written.len() - before))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_arrive_in_order_wherever_they_are_cut_and_in_one_write_if_they_fit() {
+        let sizes = [0, 40, 16_000, 3, 0, 16_000, 40_000, 5, 0];
+        let bytes: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|at| (at % 251) as u8).collect();
+        let mut rest = Bytes::from(bytes.clone());
+        let pieces: Vec<Bytes> = sizes.iter().map(|size| rest.split_to(*size)).collect();
+        for most in [1, 7, 41, 16_041, 50_000, 72_047, 72_048, 1 << 20] {
+            let narrow = Narrow { most, written: Vec::new(), writes: 0 };
+            let mut write = BufWriter::with_capacity(WRITE_BUFFER_BYTES, narrow);
+            write_pieces(&mut write, &pieces).await.unwrap();
+            write.flush().await.unwrap();
+            let narrow = write.into_inner();
+            assert!(narrow.written == bytes, "at most {most} bytes at once");
+            assert!(narrow.writes == 1 || most < bytes.len(), "{} writes", narrow.writes);
+        }
+        let mut nowhere = BufWriter::new(Narrow { most: 0, written: Vec::new(), writes: 0 });
+        let error = write_pieces(&mut nowhere, &pieces).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+    }
 }
