@@ -9,6 +9,7 @@
 
 mod batch;
 mod builder;
+mod clock;
 mod core;
 mod delivery;
 mod memory;
@@ -20,6 +21,7 @@ mod record;
 mod router;
 mod sender;
 mod settings;
+mod topics;
 mod verdict;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -102,8 +104,7 @@ impl Producer {
     pub async fn send(&self, record: ProducerRecord<'_>) -> Result<DeliveryFuture, Error> {
         let core = &self.handle.core;
         let bound = core.check(&record)?;
-        let timestamp_ms = core.timestamp_of(&record);
-        match core.try_append(&record, bound, timestamp_ms, &mut None, false)? {
+        match core.try_append(&record, bound, &mut None, false)? {
             Attempt::Taken(delivery) => Ok(delivery),
             // Boxed: it is rare, and would make every future of this function large.
             _ => Box::pin(core.append_in_line(&record, bound)).await,
@@ -118,14 +119,13 @@ impl Producer {
     pub fn try_send(&self, record: &ProducerRecord<'_>) -> Result<DeliveryFuture, Error> {
         let core = &self.handle.core;
         let bound = core.check(record)?;
-        let timestamp_ms = core.timestamp_of(record);
         let full = |why: &str| {
             Error::new(
                 ErrorKind::BufferFull,
                 format!("a record for {} was not taken: {why}", record.topic),
             )
         };
-        match core.try_append(record, bound, timestamp_ms, &mut None, false)? {
+        match core.try_append(record, bound, &mut None, false)? {
             Attempt::Taken(delivery) => Ok(delivery),
             Attempt::Behind => Err(full("others wait before it")),
             Attempt::Full(_) => Err(full("the buffer is full")),

@@ -39,7 +39,7 @@ async fn a_record_arrives_as_it_was_sent() {
     let delivery = producer.send(record).await.unwrap();
     assert_eq!((delivery.topic(), delivery.partition()), ("t", 1));
     let delivery = delivery.await.unwrap();
-    assert_eq!((&*delivery.topic, delivery.partition, delivery.offset), ("t", 1, Some(0)));
+    assert_eq!((delivery.topic(), delivery.partition, delivery.offset), ("t", 1, Some(0)));
     assert_eq!(delivery.timestamp_ms, 1234);
     let tombstone = producer.send(ProducerRecord::to("t").partition(1).key("k")).await.unwrap();
     assert_eq!(tombstone.await.unwrap().offset, Some(1));

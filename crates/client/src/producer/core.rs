@@ -4,12 +4,12 @@
 //! the other way round. Memory of a batch is taken from the budget before the batch is begun and given back when its bytes are gone.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytestring::ByteString;
@@ -27,10 +27,11 @@ use super::{
     metrics::Counters,
     node::Node,
     partition::{NOBODY, Partition, Readiness, State},
-    partitioner::{self, Candidate, PartitionedRecord, Random, Sticky, TopicPartitions},
+    partitioner::{self, Candidate, PartitionedRecord, Random, TopicPartitions},
     record::ProducerRecord,
     sender,
     settings::ProducerSettings,
+    topics::{Topic, Topics},
 };
 use crate::{
     Error, ErrorKind,
@@ -44,8 +45,7 @@ pub(super) struct Core {
     pub(super) settings: ProducerSettings,
     runtime: Handle,
     started: Instant,
-    /// Looked up for every record: for the few topics of most producers a tree beats a hash of the name.
-    topics: RwLock<BTreeMap<ByteString, Arc<Topic>>>,
+    topics: Topics,
     nodes: RwLock<HashMap<i32, Arc<Node>>>,
     memory: Arc<Memory>,
     /// How many wait for memory: nothing lingers meanwhile.
@@ -63,28 +63,6 @@ pub(super) struct Core {
     over: watch::Sender<bool>,
 }
 
-/// A topic that is, or was to be, sent to.
-#[derive(Debug)]
-struct Topic {
-    gate: Arc<Gate>,
-    sticky: Arc<Sticky>,
-    /// Every partition it ever had.
-    partitions: Vec<Arc<Partition>>,
-    /// How many of them it has now; 0 while nothing is known.
-    count: u32,
-    /// Nobody has sent to it for `metadata.max.idle.ms`: metadata is not kept of it until somebody does.
-    is_idle: bool,
-}
-
-/// Where those wait in line who cannot append at once, so that order is kept.
-#[derive(Debug, Default)]
-struct Gate {
-    line: AsyncMutex<()>,
-    waiting: AtomicUsize,
-    /// When somebody last came here, in ms of [`Core::now_ms`].
-    asked_ms: AtomicU64,
-}
-
 /// What became of an attempt to append.
 pub(super) enum Attempt {
     /// It is in a batch.
@@ -95,14 +73,6 @@ pub(super) enum Attempt {
     Unknown,
     /// There is no memory for another batch, of this many bytes.
     Full(usize),
-}
-
-impl Topic {
-    /// The same topic otherwise.
-    fn changed(&self, partitions: Vec<Arc<Partition>>, count: u32, is_idle: bool) -> Arc<Self> {
-        let (gate, sticky) = (Arc::clone(&self.gate), Arc::clone(&self.sticky));
-        Arc::new(Self { gate, sticky, partitions, count, is_idle })
-    }
 }
 
 /// Counts one who waits, for as long as it lives.
@@ -132,7 +102,7 @@ impl Core {
             settings,
             runtime,
             started: Instant::now(),
-            topics: RwLock::default(),
+            topics: Topics::default(),
             nodes: RwLock::default(),
             memory_waiters: AtomicUsize::new(0),
             outstanding: Arc::default(),
@@ -197,19 +167,6 @@ impl Core {
         self.memory.taken()
     }
 
-    fn topics(&self) -> RwLockReadGuard<'_, BTreeMap<ByteString, Arc<Topic>>> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn topics_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<ByteString, Arc<Topic>>> {
-        self.topics.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Every partition of every topic.
-    pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.topics().values().flat_map(|topic| topic.partitions.iter().map(Arc::clone)).collect()
-    }
-
     // --- The way of a record into a batch ---
 
     /// What is wrong with a record, if something is; else the most bytes it takes.
@@ -244,56 +201,57 @@ impl Core {
         Ok(bound)
     }
 
-    /// The record's timestamp, or now.
-    pub(super) fn timestamp_of(&self, record: &ProducerRecord<'_>) -> i64 {
-        record.timestamp_ms.unwrap_or_else(|| {
-            let now = self.cluster.settings().machine.now();
-            let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-            i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-        })
-    }
-
     /// Appends a record if that needs no waiting. `may_pass`: also before those who wait in line.
     pub(super) fn try_append(
         self: &Arc<Self>,
         record: &ProducerRecord<'_>,
         bound: usize,
-        timestamp_ms: i64,
         memory: &mut Option<Grant>,
         may_pass: bool,
     ) -> Result<Attempt, Error> {
-        let topics = self.topics();
-        let Some(topic) = topics.get(record.topic).filter(|topic| topic.count > 0) else {
+        let append = |topic: &Topic| self.try_append_to(topic, record, bound, memory, may_pass);
+        self.topics.with(record.topic, append).unwrap_or(Ok(Attempt::Unknown))
+    }
+
+    fn try_append_to(
+        self: &Arc<Self>,
+        topic: &Topic,
+        record: &ProducerRecord<'_>,
+        bound: usize,
+        memory: &mut Option<Grant>,
+        may_pass: bool,
+    ) -> Result<Attempt, Error> {
+        let count = topic.count();
+        if count == 0 {
             return Ok(Attempt::Unknown);
-        };
+        }
         if !may_pass && topic.gate.waiting.load(Ordering::Acquire) > 0 {
             return Ok(Attempt::Behind);
         }
-        if let Some(chosen) = self.fixed_partition(topic, record)? {
-            if chosen >= topic.count {
+        if let Some(chosen) = self.fixed_partition(topic, count, record)? {
+            if chosen >= count {
                 return Ok(Attempt::Unknown);
             }
-            let partition = &topic.partitions[chosen as usize];
+            let partition = &topic.partitions()[chosen as usize];
             let mut state = partition.lock();
-            return self.append(partition, &mut state, record, bound, timestamp_ms, memory);
+            return self.append(topic, partition, &mut state, record, bound, memory);
         }
         let enough = self.settings.batch_size;
         loop {
-            let chosen = topic.sticky.current(|random| self.choose(topic, random));
-            let partition = &topic.partitions[chosen as usize];
+            let chosen = topic.sticky.current(|random| self.choose(topic, count, random));
+            let partition = &topic.partitions()[chosen as usize];
             let mut state = partition.lock();
             if !topic.sticky.is(chosen) {
                 continue;
             }
             let is_at_end = state.open_batch().is_none_or(|batch| !batch.has_room(bound));
-            let choose = |random: &Random| self.choose(topic, random);
+            let choose = |random: &Random| self.choose(topic, count, random);
             topic.sticky.count(0, enough, is_at_end, choose);
-            if !topic.sticky.is(chosen) || chosen >= topic.count {
-                topic.sticky.forget(chosen, topic.count);
+            if !topic.sticky.is(chosen) || chosen >= count {
+                topic.sticky.forget(chosen, count);
                 continue;
             }
-            let attempt =
-                self.append(partition, &mut state, record, bound, timestamp_ms, memory)?;
+            let attempt = self.append(topic, partition, &mut state, record, bound, memory)?;
             if matches!(attempt, Attempt::Taken(_)) {
                 topic.sticky.count(bound, enough, false, choose);
             }
@@ -301,10 +259,11 @@ impl Core {
         }
     }
 
-    /// The partition that the record itself asks for, by number, key or partitioner.
+    /// The partition that the record itself asks for, by number, key or partitioner, of `count`.
     fn fixed_partition(
         &self,
         topic: &Topic,
+        count: u32,
         record: &ProducerRecord<'_>,
     ) -> Result<Option<u32>, Error> {
         if let Some(partition) = record.partition {
@@ -312,31 +271,29 @@ impl Core {
         }
         if let Some(partitioner) = &self.settings.partitioner {
             let is_available =
-                |partition: u32| topic.partitions[partition as usize].leader() != NOBODY;
-            let view = TopicPartitions::new(record.topic, topic.count, &is_available);
+                |partition: u32| topic.partitions()[partition as usize].leader() != NOBODY;
+            let view = TopicPartitions::new(record.topic, count, &is_available);
             let seen = PartitionedRecord::new(record.key, record.value);
             let chosen = partitioner.partition(&seen, &view);
             return match u32::try_from(chosen) {
-                Ok(partition) if partition < topic.count => Ok(Some(partition)),
+                Ok(partition) if partition < count => Ok(Some(partition)),
                 _ => Err(Error::new(
                     ErrorKind::Config,
                     format!(
-                        "the partitioner chose partition {chosen} of {}, which has {}",
-                        record.topic, topic.count
+                        "the partitioner chose partition {chosen} of {}, which has {count}",
+                        record.topic
                     ),
                 )),
             };
         }
         match record.key {
-            Some(key) if !self.settings.ignore_keys => {
-                Ok(Some(hash::key_partition(key, topic.count)))
-            }
+            Some(key) if !self.settings.ignore_keys => Ok(Some(hash::key_partition(key, count))),
             _ => Ok(None),
         }
     }
 
-    /// A partition for records without a key.
-    fn choose(&self, topic: &Topic, random: &Random) -> u32 {
+    /// A partition for records without a key, of `count`.
+    fn choose(&self, topic: &Topic, count: u32, random: &Random) -> u32 {
         let has_timeout = !self.settings.availability_timeout.is_zero();
         let limit = u64::try_from(self.settings.availability_timeout.as_millis());
         let limit = limit.unwrap_or(u64::MAX);
@@ -360,7 +317,7 @@ impl Core {
         let candidates = |near: Option<&'_ [i32]>| {
             let near = near.map(<[i32]>::to_vec);
             let stalled = stalled.clone();
-            topic.partitions.iter().take(topic.count as usize).filter_map(move |partition| {
+            topic.partitions().iter().take(count as usize).filter_map(move |partition| {
                 let leader = partition.leader();
                 let is_candidate = leader != NOBODY
                     && !stalled.contains(&leader)
@@ -373,25 +330,30 @@ impl Core {
         };
         let is_adaptive = self.settings.adaptive_partitioning;
         if candidates(Some(&near)).next().is_some() {
-            return partitioner::choose(candidates(Some(&near)), topic.count, is_adaptive, random);
+            return partitioner::choose(candidates(Some(&near)), count, is_adaptive, random);
         }
-        partitioner::choose(candidates(None), topic.count, is_adaptive, random)
+        partitioner::choose(candidates(None), count, is_adaptive, random)
     }
 
     /// Appends to the partition, in a new batch if there is memory for one.
     fn append(
         self: &Arc<Self>,
+        topic: &Topic,
         partition: &Arc<Partition>,
         state: &mut State,
         record: &ProducerRecord<'_>,
         bound: usize,
-        timestamp_ms: i64,
         memory: &mut Option<Grant>,
     ) -> Result<Attempt, Error> {
-        // Under the partition's lock: who closes looks at the partition after this.
+        // Under the partition's lock: who closes, or forgets the topic, looks at the partition after this.
         if self.is_closed() {
             return Err(Self::closed_error());
         }
+        if topic.count() == 0 {
+            return Ok(Attempt::Unknown);
+        }
+        let machine = &self.cluster.settings().machine;
+        let timestamp_ms = record.timestamp_ms.unwrap_or_else(|| state.clock.now_ms(machine));
         if let Some(batch) = state.open_batch()
             && let Some(delivery) = batch.append(record, bound, timestamp_ms)
         {
@@ -428,7 +390,8 @@ impl Core {
         let deadline = Instant::now()
             .checked_add(self.settings.max_block)
             .unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365));
-        let gate = self.gate(record.topic);
+        let topic = self.ask_for_topic(record.topic);
+        let gate = &topic.gate;
         let _waiting = Waiting::new(&gate.waiting);
         let late = |what: &str| {
             Error::new(
@@ -443,8 +406,7 @@ impl Core {
         let _turn = turn.map_err(|_| late("behind other records of the topic"))?;
         let mut memory = None;
         loop {
-            let timestamp_ms = self.timestamp_of(record);
-            let attempt = self.try_append(record, bound, timestamp_ms, &mut memory, true)?;
+            let attempt = self.try_append(record, bound, &mut memory, true)?;
             match attempt {
                 Attempt::Taken(delivery) => return Ok(delivery),
                 // Nobody is before the one whose turn it is.
@@ -539,9 +501,9 @@ impl Core {
         let record = ProducerRecord::to(topic);
         let deadline = Instant::now() + self.settings.max_block;
         loop {
-            self.gate(topic);
-            if let Some(topic) = self.topics().get(topic).filter(|topic| topic.count > 0) {
-                return Ok(topic.count);
+            let known = self.ask_for_topic(topic).count();
+            if known > 0 {
+                return Ok(known);
             }
             self.learn_topic(&record, deadline).await?;
         }
@@ -549,58 +511,29 @@ impl Core {
 
     /// Has metadata of a topic asked for.
     pub(super) fn note_topic(&self, topic: &str) {
-        self.gate(topic);
+        self.ask_for_topic(topic);
         if !self.cluster.want_topic(&topic.into()) {
             self.cluster.request_refresh();
         }
     }
 
-    /// Where to wait in line for a topic, which is noted as wanted.
-    fn gate(&self, topic: &str) -> Arc<Gate> {
-        let asked = |topic: &Topic| {
-            topic.gate.asked_ms.store(self.now_ms(), Ordering::Relaxed);
-            Arc::clone(&topic.gate)
-        };
-        if let Some(known) = self.topics().get(topic).filter(|topic| !topic.is_idle) {
-            return asked(known);
-        }
-        let mut topics = self.topics_mut();
-        let entry = topics.entry(topic.into()).or_insert_with(|| {
-            Arc::new(Topic {
-                gate: Arc::default(),
-                sticky: Arc::new(Sticky::new(self.cluster.settings().machine.random())),
-                partitions: Vec::new(),
-                count: 0,
-                is_idle: false,
-            })
-        });
-        if entry.is_idle {
-            *entry = entry.changed(entry.partitions.clone(), 0, false);
-        }
-        asked(entry)
+    /// A topic, which is noted as wanted.
+    fn ask_for_topic(&self, topic: &str) -> Arc<Topic> {
+        self.topics.ask(topic, self.now_ms(), || self.cluster.settings().machine.random())
     }
 
     /// Stops asking for topics to which nobody has sent for `metadata.max.idle.ms` (KIP-526). Their partitions stay: the sequences of an
     /// idempotent producer go on where they were when somebody sends to them again.
     pub(super) fn forget_idle_topics(&self, now: Instant) {
         let Some(since) = now.checked_sub(self.settings.metadata_max_idle) else { return };
-        let since_ms = since.saturating_duration_since(self.started).as_millis();
-        let is_idle = |topic: &Topic| {
-            let gate = &topic.gate;
-            !topic.is_idle
-                && since > self.started
-                && gate.waiting.load(Ordering::Acquire) == 0
-                && u128::from(gate.asked_ms.load(Ordering::Relaxed)) <= since_ms
-                && topic.partitions.iter().all(|partition| partition.lock().is_idle_since(since))
-        };
-        if !self.topics().values().any(|topic| is_idle(topic)) {
+        if since <= self.started {
             return;
         }
-        for (name, topic) in self.topics_mut().iter_mut().filter(|(_, topic)| is_idle(topic)) {
+        let since_ms = u64::try_from(since.saturating_duration_since(self.started).as_millis());
+        self.topics.forget_idle(since, since_ms.unwrap_or(u64::MAX), |name| {
             tracing::debug!(topic = %name, "nobody has sent to it for metadata.max.idle.ms");
-            *topic = topic.changed(topic.partitions.clone(), 0, true);
             self.cluster.forget_topic(name);
-        }
+        });
     }
 
     // --- Brokers ---
@@ -654,17 +587,12 @@ impl Core {
     pub(super) fn apply_metadata(self: &Arc<Self>, metadata: &Metadata) {
         let mut needs_refresh = false;
         let now = Instant::now();
-        let topics = self.topics();
-        let active = topics.iter().filter(|(_, topic)| !topic.is_idle);
-        let names: Vec<ByteString> = active.map(|(name, _)| name.clone()).collect();
-        drop(topics);
-        for name in names {
-            let Some(info) = metadata.topics.get(&name) else { continue };
+        for topic in self.topics.active() {
+            let Some(info) = metadata.topics.get(&topic.name) else { continue };
             if info.error == ErrorCode::None && !info.partitions.is_empty() {
-                self.resize(&name, info.partitions.len());
+                self.topics.resize(&topic, info.partitions.len());
             }
-            let Some(topic) = self.topics().get(&name).map(Arc::clone) else { continue };
-            for (at, partition) in topic.partitions.iter().enumerate() {
+            for (at, partition) in topic.partitions().iter().enumerate() {
                 let leader = info.partitions.get(at).and_then(|info| info.leader);
                 let leader = leader.filter(|id| metadata.nodes.contains_key(id)).unwrap_or(NOBODY);
                 if leader == NOBODY {
@@ -680,21 +608,6 @@ impl Core {
         if needs_refresh {
             self.cluster.request_refresh();
         }
-    }
-
-    fn resize(&self, name: &ByteString, partitions: usize) {
-        let is_new = |topic: &Topic| topic.count as usize != partitions && !topic.is_idle;
-        if !self.topics().get(name).is_some_and(|topic| is_new(topic)) {
-            return;
-        }
-        let mut topics = self.topics_mut();
-        let Some(topic) = topics.get_mut(name).filter(|topic| is_new(topic)) else { return };
-        let mut all = topic.partitions.clone();
-        // Partitions are counted in an int32.
-        for index in all.len()..partitions {
-            all.push(Partition::new(name.clone(), index as i32));
-        }
-        *topic = topic.changed(all, partitions as u32, false);
     }
 
     // --- Identity ---
@@ -769,7 +682,7 @@ impl Core {
     pub(super) fn expire(self: &Arc<Self>, now: Instant) -> Instant {
         let timeout = self.settings.delivery_timeout;
         let mut next = now + timeout;
-        for partition in self.partitions() {
+        for partition in self.topics.partitions() {
             let mut state = partition.lock();
             if state.is_empty() {
                 continue;
@@ -794,7 +707,7 @@ impl Core {
     /// Has everything that was sent before told to an observer, and sent now.
     pub(super) fn observe_all(self: &Arc<Self>, observer: &Observer) {
         let now = Instant::now();
-        for partition in self.partitions() {
+        for partition in self.topics.partitions() {
             let mut state = partition.lock();
             if state.is_empty() {
                 continue;
@@ -806,7 +719,7 @@ impl Core {
 
     /// Gives up everything.
     pub(super) fn abandon_all(&self, error: &Error) {
-        for partition in self.partitions() {
+        for partition in self.topics.partitions() {
             let mut state = partition.lock();
             state.abandon(error);
             partition.show_queued(&state);
@@ -816,7 +729,7 @@ impl Core {
     /// Looks at every partition again.
     pub(super) fn schedule_all(self: &Arc<Self>) {
         let now = Instant::now();
-        for partition in self.partitions() {
+        for partition in self.topics.partitions() {
             let mut state = partition.lock();
             self.schedule(&partition, &mut state, now);
         }

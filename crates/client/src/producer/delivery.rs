@@ -3,6 +3,7 @@
 //! **Architecture invariant:** every record has one outcome, the first one; a batch that is dropped without has failed.
 
 use std::{
+    fmt,
     future::Future,
     ops::Range,
     pin::Pin,
@@ -19,11 +20,11 @@ use tokio::sync::{Notify, mpsc};
 use crate::{Error, ErrorKind};
 
 /// Where a record was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// The topic.
-    pub topic: ByteString,
+    /// Knows the topic. Taken over from the future: a name of its own would be two more counts of references for each record.
+    completion: Arc<Completion>,
     /// The partition.
     pub partition: i32,
     /// Its offset. `None` with `acks=0`, and when the broker knows that it had the record already but not any more where.
@@ -36,10 +37,14 @@ pub struct Delivery {
 ///
 /// Dropping it changes nothing about the record: it is delivered, and nobody hears of it. Cancel safe: it may be polled from
 /// anywhere, and dropped and left at any time.
+///
+/// # Panics
+/// If it is used after it was ready with a [`Delivery`].
 #[derive(Debug)]
 #[must_use = "a record that is not delivered is only reported here; drop it explicitly if that does not matter"]
 pub struct DeliveryFuture {
-    completion: Arc<Completion>,
+    /// Until it is ready.
+    completion: Option<Arc<Completion>>,
     index: u32,
     timestamp_ms: i64,
     /// Where its waker is, once it has one, and how often wakers had been taken by then. Small, for there may be one of these for each
@@ -79,10 +84,47 @@ pub(super) enum Outcome {
     Refused { records: Vec<(u32, Error)>, others: Error },
 }
 
+/// The offset of a record, if it is known, and its timestamp.
+type Written = (Option<i64>, i64);
+
+impl Outcome {
+    /// What it means for the record at `within` the records that it is of.
+    fn of(&self, within: u32, timestamp_ms: i64) -> Result<Written, Error> {
+        match self {
+            Outcome::Written { base_offset, log_append_time_ms } => {
+                // Past the last offset that there can be: the broker has not said where it is.
+                let offset = base_offset.and_then(|base| base.checked_add(i64::from(within)));
+                Ok((offset, log_append_time_ms.unwrap_or(timestamp_ms)))
+            }
+            Outcome::Failed(error) => Err(error.clone()),
+            Outcome::Refused { records, others } => Err(records
+                .iter()
+                .find(|(refused, _)| *refused == within)
+                .map_or_else(|| others.clone(), |(_, error)| error.clone())),
+        }
+    }
+}
+
 impl State {
-    fn place(&mut self, slot: Option<(u32, u32)>) -> Option<&mut Option<Waker>> {
-        let (index, taken) = slot?;
+    fn place(&mut self, (index, taken): (u32, u32)) -> Option<&mut Option<Waker>> {
         if taken == self.taken { self.wakers.get_mut(index as usize) } else { None }
+    }
+
+    /// Keeps a waker, in the place there is for it or in a new one. Returns which.
+    fn wait(&mut self, slot: Option<(u32, u32)>, waker: &Waker) -> (u32, u32) {
+        match slot.and_then(|slot| Some((slot, self.place(slot)?))) {
+            Some((slot, place)) => {
+                if !place.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                    *place = Some(waker.clone());
+                }
+                slot
+            }
+            None => {
+                self.wakers.push(Some(waker.clone()));
+                // Records of a batch, and so their futures, are counted in an int32.
+                (self.wakers.len() as u32 - 1, self.taken)
+            }
+        }
     }
 
     fn take_wakers(&mut self) -> impl Iterator<Item = Waker> + use<> {
@@ -106,35 +148,17 @@ impl Completion {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The outcome of a record, if there is one.
-    fn outcome(&self, index: u32, timestamp_ms: i64) -> Option<Result<Delivery, Error>> {
+    /// The offset and the timestamp of a record, or why it was not delivered, once that is known.
+    fn outcome(&self, index: u32, timestamp_ms: i64) -> Option<Result<Written, Error>> {
         if let Some(outcome) = self.whole.get() {
-            return Some(self.told(outcome, index, timestamp_ms));
+            return Some(outcome.of(index, timestamp_ms));
         }
         if !self.has_parts.load(Ordering::Acquire) {
             return None;
         }
         let state = self.state();
         let (range, outcome) = state.parts.iter().find(|(range, _)| range.contains(&index))?;
-        Some(self.told(outcome, index - range.start, timestamp_ms))
-    }
-
-    /// What an outcome means for the record at `within` the records that it is of.
-    fn told(&self, outcome: &Outcome, within: u32, timestamp_ms: i64) -> Result<Delivery, Error> {
-        match outcome {
-            Outcome::Written { base_offset, log_append_time_ms } => Ok(Delivery {
-                topic: self.topic.clone(),
-                partition: self.partition,
-                // Past the last offset that there can be: the broker has not said where it is.
-                offset: base_offset.and_then(|base| base.checked_add(i64::from(within))),
-                timestamp_ms: log_append_time_ms.unwrap_or(timestamp_ms),
-            }),
-            Outcome::Failed(error) => Err(error.clone()),
-            Outcome::Refused { records, others } => Err(records
-                .iter()
-                .find(|(refused, _)| *refused == within)
-                .map_or_else(|| others.clone(), |(_, error)| error.clone())),
-        }
+        Some(outcome.of(index - range.start, timestamp_ms))
     }
 
     /// Gives all records their outcome, the first one.
@@ -160,17 +184,47 @@ impl Completion {
 
 impl DeliveryFuture {
     pub(super) fn new(completion: &Arc<Completion>, index: u32, timestamp_ms: i64) -> Self {
-        Self { completion: Arc::clone(completion), index, timestamp_ms, slot: None }
+        Self { completion: Some(Arc::clone(completion)), index, timestamp_ms, slot: None }
+    }
+
+    fn completion(&self) -> &Completion {
+        match &self.completion {
+            Some(completion) => completion,
+            None => panic!("a delivery's future was used after it was ready"),
+        }
     }
 
     /// The topic the record goes to.
     pub fn topic(&self) -> &str {
-        &self.completion.topic
+        &self.completion().topic
     }
 
     /// The partition the record goes to.
     pub fn partition(&self) -> i32 {
-        self.completion.partition
+        self.completion().partition
+    }
+
+    /// The outcome, if there is one.
+    fn outcome(&mut self) -> Option<Result<Delivery, Error>> {
+        let (offset, timestamp_ms) =
+            match self.completion().outcome(self.index, self.timestamp_ms)? {
+                Ok(written) => written,
+                Err(error) => return Some(Err(error)),
+            };
+        // Nobody is to be woken any more.
+        self.forget_waker();
+        let completion = self.completion.take()?;
+        let partition = completion.partition;
+        Some(Ok(Delivery { completion, partition, offset, timestamp_ms }))
+    }
+
+    fn forget_waker(&mut self) {
+        if let Some(slot) = self.slot.take()
+            && let Some(completion) = &self.completion
+            && let Some(place) = completion.state().place(slot)
+        {
+            *place = None;
+        }
     }
 }
 
@@ -179,24 +233,13 @@ impl Future for DeliveryFuture {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Some(outcome) = this.completion.outcome(this.index, this.timestamp_ms) {
+        if let Some(outcome) = this.outcome() {
             return Poll::Ready(outcome);
         }
-        {
-            let mut state = this.completion.state();
-            let waker = context.waker();
-            match state.place(this.slot) {
-                Some(Some(known)) if known.will_wake(waker) => {}
-                Some(place) => *place = Some(waker.clone()),
-                None => {
-                    // Records of a batch, and so their futures, are counted in an int32.
-                    this.slot = Some((state.wakers.len() as u32, state.taken));
-                    state.wakers.push(Some(waker.clone()));
-                }
-            }
-        }
+        let slot = this.completion().state().wait(this.slot, context.waker());
+        this.slot = Some(slot);
         // It may have come between the look and the waker.
-        match this.completion.outcome(this.index, this.timestamp_ms) {
+        match this.outcome() {
             Some(outcome) => Poll::Ready(outcome),
             None => Poll::Pending,
         }
@@ -205,13 +248,36 @@ impl Future for DeliveryFuture {
 
 impl Drop for DeliveryFuture {
     fn drop(&mut self) {
-        if self.slot.is_some()
-            && let Some(place) = self.completion.state().place(self.slot)
-        {
-            *place = None;
-        }
+        self.forget_waker();
     }
 }
+
+impl Delivery {
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.completion.topic
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition)
+            .field("offset", &self.offset)
+            .field("timestamp_ms", &self.timestamp_ms)
+            .finish()
+    }
+}
+
+impl PartialEq for Delivery {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |delivery: &Self| (delivery.partition, delivery.offset, delivery.timestamp_ms);
+        of(self) == of(other) && self.topic() == other.topic()
+    }
+}
+
+impl Eq for Delivery {}
 
 /// The duty to say what became of some records of a batch. Dropping it says that nobody will know.
 #[derive(Debug)]
@@ -401,8 +467,7 @@ mod tests {
         let completion = Completion::new("t".into(), 0);
         let written = Outcome::Written { base_offset: Some(i64::MAX), log_append_time_ms: None };
         completion.complete(written);
-        let offset =
-            |index| completion.outcome(index, 1).expect("written").expect("delivered").offset;
+        let offset = |index| completion.outcome(index, 1).expect("written").expect("delivered").0;
         assert_eq!(offset(0), Some(i64::MAX));
         assert_eq!(offset(1), None);
     }

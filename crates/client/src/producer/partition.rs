@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     batch::{Batch, Identity, Sequence},
+    clock::Clock,
     delivery::{Observer, Outcome, Promise},
 };
 use crate::Error;
@@ -58,6 +59,8 @@ pub(super) struct State {
     not_before: Option<Instant>,
     /// When the newest batch was begun.
     last_begun: Option<Instant>,
+    /// For the timestamps of records.
+    pub(super) clock: Clock,
     /// What batches are numbered with.
     identity: Option<Identity>,
     next_sequence: i32,
@@ -121,6 +124,7 @@ impl Partition {
                 is_listed: false,
                 not_before: None,
                 last_begun: None,
+                clock: Clock::default(),
                 identity: None,
                 next_sequence: 0,
                 needs_new_identity: false,

@@ -60,7 +60,8 @@ impl<'a> ProducerRecord<'a> {
         self
     }
 
-    /// When it happened, in milliseconds since 1970; the time of [`send`](crate::Producer::send) unless set. Must not be negative.
+    /// When it happened, in milliseconds since 1970; the time of [`send`](crate::Producer::send) unless set, where records that follow each other
+    /// within microseconds share a look at the clock. Must not be negative.
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_ms = Some(timestamp_ms);
         self
