@@ -204,7 +204,7 @@ async fn delivery_timeout_bounds_everything_and_what_follows_is_delivered() {
     let producer = to(&broker)
         .linger(Duration::ZERO)
         .request_timeout(Duration::from_millis(200))
-        .delivery_timeout(Duration::from_millis(500))
+        .delivery_timeout(Duration::from_secs(1))
         .build()
         .unwrap();
     producer.partition_count("t").await.unwrap();
@@ -223,7 +223,7 @@ async fn delivery_timeout_bounds_everything_and_what_follows_is_delivered() {
         let took = began.elapsed();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains("delivery.timeout.ms"), "{error}");
-        assert!(took > Duration::from_millis(490) && took < Duration::from_millis(900), "{took:?}");
+        assert!(took > Duration::from_millis(990) && took < Duration::from_secs(3), "{took:?}");
         broker.clear_rules();
         let value = format!("next {fault}");
         let next = producer.send(ProducerRecord::to("t").value(&value)).await.unwrap();
@@ -232,7 +232,14 @@ async fn delivery_timeout_bounds_everything_and_what_follows_is_delivered() {
     let (headers, records) = read_all(&broker, id, 0).await;
     check_sequences(&headers);
     let stored: Vec<&str> = records.iter().map(common::Stored::text).collect();
-    assert_eq!(stored, ["next 0", "late 1", "next 1", "next 2"]);
+    // One more attempt may be on its way when the record is given up, and arrive after the fault.
+    let possible = ["late 0", "next 0", "late 1", "next 1", "late 2", "next 2"];
+    let certain = ["next 0", "late 1", "next 1", "next 2"];
+    let expected: Vec<&str> = possible
+        .into_iter()
+        .filter(|value| certain.contains(value) || stored.contains(value))
+        .collect();
+    assert_eq!(stored, expected, "each once, in order");
     assert_eq!(producer.buffered_bytes(), 0);
 }
 
