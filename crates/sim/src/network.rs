@@ -120,7 +120,7 @@ impl World {
         let asked = group::RequestId(self.last_asked);
         let join_in = match &request {
             Request::Join(join) => {
-                self.note_named(connection, join);
+                self.note_named(connection, node, join);
                 Some(join.group.clone())
             }
             _ => None,
@@ -131,7 +131,12 @@ impl World {
         self.ask_shard(node, asked, request);
     }
 
-    fn note_named(&mut self, connection: ConnectionNumber, join: &group::JoinRequest) {
+    /// A coordinator hears of a static member. A node that is none, or is only loading, has not heard of anybody.
+    fn note_named(&mut self, connection: ConnectionNumber, node: usize, join: &group::JoinRequest) {
+        let mut hosts = self.shards[self.shard_of(&join.group)].hosts.iter();
+        if !hosts.any(|host| host.node == node && host.loading.is_none()) {
+            return;
+        }
         let (client, now) = (self.connections[connection].client, self.now);
         let group = self.groups.iter_mut().find(|group| group.id == join.group);
         if let (Some(group), Some(name)) = (group, &join.instance_id) {
