@@ -39,6 +39,8 @@ pub(crate) struct Process {
     last_commit: u64,
     /// What its member has told it.
     pub(crate) told: Told,
+    /// As whom it was given its last share: its member may be in a newer round already, which can come to nothing.
+    assigned_as: Option<kavka_checker::Member>,
     /// JoinGroups under way.
     joins: BTreeSet<u64>,
     /// OffsetCommits under way: which partitions they name.
@@ -92,6 +94,7 @@ impl World {
             commits: BTreeMap::new(),
             last_commit: 0,
             told: Told::default(),
+            assigned_as: None,
             joins: BTreeSet::new(),
             asked_commits: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -319,10 +322,11 @@ impl World {
                 self.schedule(delay, Event::Assigned { client, task: Box::new(task) });
             }
             Heard::Assigned { added, generation, .. } => {
-                let member_id = process.member.member_id().clone();
+                let member = history::member(process.member.member_id(), generation);
+                process.assigned_as = Some(member.clone());
                 self.record(client, |world| Op::Assigned {
                     group: world.group_of(client),
-                    member: history::member(&member_id, generation),
+                    member,
                     partitions: added.iter().map(|tp| world.place_of(client, tp)).collect(),
                 });
             }
@@ -419,7 +423,7 @@ impl World {
         let told = process.told.partitions();
         let renamed: Vec<TopicPartition> =
             told.filter(|partition| is_new_life(&partition.topic)).cloned().collect();
-        let member = history::member(process.member.member_id(), process.member.generation());
+        let member = process.assigned_as.clone();
         self.record_new_life(client, &renamed, None);
         let Some(process) = self.process(client) else { return };
         for (name, topic) in &metadata {
@@ -429,7 +433,7 @@ impl World {
                 process.reading.retain(|partition, _| partition.topic != *name);
             }
         }
-        self.record_new_life(client, &renamed, Some(member));
+        self.record_new_life(client, &renamed, member);
         if let Some(process) = self.process(client) {
             process.current =
                 metadata.iter().map(|(name, topic)| (name.clone(), topic.id)).collect();
