@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use kavka_coordinator::group::{self, Input, Reply, Request, invariants::check_codes};
+use kavka_protocol::ErrorCode;
 
 use crate::{
     plan::Fault,
@@ -141,8 +142,7 @@ impl World {
         let group = self.groups.iter_mut().find(|group| group.id == join.group);
         if let (Some(group), Some(name)) = (group, &join.instance_id) {
             let clients = group.named.entry(name.clone()).or_default();
-            let (last, before) = clients.entry(client).or_default();
-            (*before, *last) = (*last, now);
+            clients.entry(client).or_default().0 = now;
         }
     }
 
@@ -161,6 +161,14 @@ impl World {
         self.mix_reply(&reply);
         self.note(|_| format!("   answer to {asked:?}: {reply:?}"));
         let found = &mut self.connections[connection];
+        let is_taken = matches!(&reply, Reply::Join(join) if join.error == ErrorCode::None);
+        if is_taken {
+            for clients in self.groups.iter_mut().flat_map(|group| group.named.values_mut()) {
+                if let Some((_, taken)) = clients.get_mut(&found.client) {
+                    *taken = self.now;
+                }
+            }
+        }
         if let Some(row) = found.unanswered.iter_mut().find(|row| row.asked == asked) {
             row.reply = Some(reply);
         }

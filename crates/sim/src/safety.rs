@@ -407,7 +407,7 @@ impl World {
         let mut others = named.into_iter().flatten().filter(|(other, _)| **other != client);
         // A return during a rebalance is not stored before its end, nor is the connection it came over: a coordinator that has
         // moved in between takes the former id for the member's, as Apache Kafka's does.
-        let own = named.and_then(|named| named.get(&client)).map_or(0, |(_, before)| *before);
+        let own = named.and_then(|named| named.get(&client)).map_or(0, |(_, taken)| *taken);
         let is_forgotten = self.shards[self.groups[*group].shard].loaded_at >= own;
         // Or its session had ended: then the request without an id made another member of it.
         let dropped = name.as_ref().and_then(|name| self.groups[*group].dropped.get(name));

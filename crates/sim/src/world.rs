@@ -123,7 +123,7 @@ pub(crate) struct Group {
     pub(crate) is_outdated: bool,
     /// When the coordinator last gave up a static member, by name.
     pub(crate) dropped: BTreeMap<ByteString, u64>,
-    /// JoinGroups by name: when each client's last one came to a coordinator, and the one before.
+    /// JoinGroups by name: when each client's last one came to a coordinator, and when one was last answered without an error.
     pub(crate) named: BTreeMap<ByteString, BTreeMap<usize, (u64, u64)>>,
 }
 
