@@ -12,7 +12,7 @@
 use bytes::Bytes;
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
-use super::{Request, RequestId};
+use super::{CommitRequest, Request, RequestId};
 
 /// A reply, the request it belongs to, and when it may leave.
 #[derive(Clone, Debug, PartialEq)]
@@ -313,6 +313,22 @@ impl SyncReply {
     }
 }
 
+impl CommitReply {
+    /// The same code for every partition of the request.
+    pub fn refusal(request: &CommitRequest, error: ErrorCode) -> Self {
+        let topics = request
+            .topics
+            .iter()
+            .map(|topic| CommittedTopic {
+                name: topic.name.clone(),
+                topic_id: topic.topic_id,
+                partitions: topic.partitions.iter().map(|p| (p.partition, error)).collect(),
+            })
+            .collect();
+        Self { topics }
+    }
+}
+
 impl Request {
     /// What a shard answers that does not serve: `CoordinatorLoadInProgress` while it loads, `NotCoordinator` after it was
     /// unloaded, `CoordinatorNotAvailable` when the broker stops. The shell uses it where there is no shard to ask.
@@ -331,17 +347,9 @@ impl Request {
             Request::Heartbeat(_) if loading => Reply::Heartbeat(ErrorCode::None),
             Request::Heartbeat(_) => Reply::Heartbeat(error),
             Request::Leave(_) => Reply::Leave(LeaveReply { error, members: Vec::new() }),
-            Request::CommitOffsets(commit) => Reply::CommitOffsets(CommitReply {
-                topics: commit
-                    .topics
-                    .iter()
-                    .map(|topic| CommittedTopic {
-                        name: topic.name.clone(),
-                        topic_id: topic.topic_id,
-                        partitions: topic.partitions.iter().map(|p| (p.partition, error)).collect(),
-                    })
-                    .collect(),
-            }),
+            Request::CommitOffsets(commit) => {
+                Reply::CommitOffsets(CommitReply::refusal(commit, error))
+            }
             Request::FetchOffsets(fetch) => {
                 Reply::FetchOffsets(FetchReply::failure(fetch.group.clone(), error))
             }

@@ -10,10 +10,10 @@ use kavka_mutants::mutant;
 use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
 use super::{
-    CommitRequest, DeleteOffsetsReply, DeleteOffsetsRequest, DeletionCause, DescribedGroup,
-    EventKind, GroupConfig, GroupState, HardView, Input, JoinReply, JoinRequest, LeaveReply,
-    LeaveRequest, LeftMember, ListReply, ListRequest, Output, Record, Reply, Request, RequestId,
-    Skipped, SyncReply,
+    CommitReply, CommitRequest, DeleteOffsetsReply, DeleteOffsetsRequest, DeletionCause,
+    DescribedGroup, EventKind, GroupConfig, GroupState, HardView, Input, JoinReply, JoinRequest,
+    LeaveReply, LeaveRequest, LeftMember, ListReply, ListRequest, Output, Record, Reply, Request,
+    RequestId, Skipped, SyncReply,
     classic::{ClassicGroup, names_a_protocol},
     context::Context,
     hard_state::HardState,
@@ -313,7 +313,7 @@ impl GroupShard {
         };
         let (records, reply) = match allowed {
             Ok(()) => offsets::offset_records(now, &self.config, request),
-            Err(error) => (Vec::new(), offsets::refuse_commit(request, error)),
+            Err(error) => (Vec::new(), CommitReply::refusal(request, error)),
         };
         self.tell_failed_commits(output, request, &reply);
         if !records.is_empty() && !self.groups.contains_key(&request.group) {
@@ -330,7 +330,7 @@ impl GroupShard {
         &self,
         output: &mut Output,
         request: &CommitRequest,
-        reply: &super::CommitReply,
+        reply: &CommitReply,
     ) {
         let mut failed: BTreeMap<i16, usize> = BTreeMap::new();
         for (_, code) in reply.topics.iter().flat_map(|topic| &topic.partitions) {

@@ -11,20 +11,6 @@ use crate::{
     },
 };
 
-/// The same code for every partition of the request.
-pub(crate) fn refuse_commit(request: &CommitRequest, error: ErrorCode) -> CommitReply {
-    let topics = request
-        .topics
-        .iter()
-        .map(|topic| CommittedTopic {
-            name: topic.name.clone(),
-            topic_id: topic.topic_id,
-            partitions: topic.partitions.iter().map(|p| (p.partition, error)).collect(),
-        })
-        .collect();
-    CommitReply { topics }
-}
-
 /// The records of a request whose sender may commit, and the code of each partition. A partition that is refused has no effect
 /// on the others, and leaves nothing behind.
 pub(crate) fn offset_records(
@@ -73,7 +59,7 @@ pub(crate) fn offset_records(
     }
     let size: usize = records.iter().map(Record::approximate_size).sum();
     if size > config.max_batch_bytes {
-        return (Vec::new(), refuse_commit(request, ErrorCode::InvalidCommitOffsetSize));
+        return (Vec::new(), CommitReply::refusal(request, ErrorCode::InvalidCommitOffsetSize));
     }
     (records, CommitReply { topics })
 }

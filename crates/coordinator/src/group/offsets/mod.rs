@@ -13,7 +13,7 @@ pub(crate) mod pending;
 pub(crate) mod table;
 
 pub(crate) use self::{
-    commit::{offset_records, refuse_commit},
+    commit::offset_records,
     delete::{delete_offsets, group_tombstones, topic_tombstones},
     expiry::{ExpiryRule, expired_offsets},
     fetch::fetch_offsets,
