@@ -237,6 +237,11 @@ impl Positions {
                 let leader_epoch = row.leader_epoch;
                 found.position = Some(Position { offset: row.next_offset, leader_epoch });
                 found.is_doubted = false;
+                if found.status == Status::Validating {
+                    // What the log is asked about is the former position: its epoch may have ended below this one, and that is
+                    // no truncation. It is asked again.
+                    found.asked = None;
+                }
             }
         }
     }

@@ -377,6 +377,29 @@ fn truncated_log_takes_the_position_back_to_where_it_agrees() {
     assert_eq!((*position, *diverged), (20, Some(15)));
 }
 
+/// Full stack, seeds 409, 1014, 1051 and 1650: what the application had in hand came to it again, without a rebalance.
+#[test]
+fn answer_about_a_former_position_is_no_truncation_below_what_was_consumed_meanwhile() {
+    let mut ctx = Context::new();
+    ctx.stable(1, &[0]);
+    let epoch = ctx.member.fetchable().next().unwrap().epoch;
+    let consume = |ctx: &mut Context, next_offset, leader_epoch| {
+        let row = Consumed { partition: tp(0), epoch, next_offset, leader_epoch };
+        ctx.step(Input::Consumed(vec![row]));
+    };
+    consume(&mut ctx, 20, 0);
+    ctx.step(Input::Metadata(metadata(4, 2)));
+    // Epoch 0 ended at 25; what the application has in hand is of epoch 1.
+    consume(&mut ctx, 40, 1);
+    let former = ctx.take(RequestKind::EndOfEpochs);
+    let row = EpochEnd { error: ErrorCode::None, leader_epoch: 0, end_offset: 25 };
+    ctx.step(Input::Response(former.id, Response::EndOfEpochs([(tp(0), row)].into())));
+    assert_eq!(ctx.position(0), Some(40));
+    assert_eq!(ctx.member.fetchable().count(), 0, "not before the log was asked about this one");
+    answer_end(&mut ctx, ErrorCode::None, 1, 50);
+    assert_eq!((ctx.position(0), ctx.member.fetchable().count()), (Some(40), 1));
+}
+
 #[test]
 fn before_a_position_out_of_range_is_reset_the_log_is_asked_whether_it_was_truncated() {
     let out_of_range = |ctx: &mut Context| {
