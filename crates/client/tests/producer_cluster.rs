@@ -55,6 +55,8 @@ struct State {
     is_disputed: bool,
     /// Produces that were refused.
     refused: u32,
+    /// Partitions that one request had twice: a broker takes one of the two batches, and forgets the other.
+    doubled: u32,
     /// Brokers whose produces are never answered.
     hanging: BTreeSet<i32>,
     /// The pause that answers to produces ask for.
@@ -177,8 +179,10 @@ impl Cluster {
             ProduceResponse { throttle_time_ms: state.throttle_ms, ..Default::default() };
         for topic in request.topic_data {
             let mut rows = Vec::new();
+            let mut seen = BTreeSet::new();
             for data in topic.partition_data {
                 let index = data.index;
+                state.doubled += u32::from(!seen.insert(index));
                 let known = state.leaders[usize::try_from(index).unwrap()];
                 let leader = state.moved_to.filter(|_| index == 0).unwrap_or(known);
                 let leader = if state.is_disputed { 3 - broker } else { leader };
@@ -288,6 +292,36 @@ async fn brokers_that_each_name_the_other_are_not_asked_without_a_pause() {
     cluster.state().is_disputed = false;
     cluster.state().moved_to = Some(2);
     within(delivery).await.unwrap();
+}
+
+/// The partition is in the list of its broker already when it comes back to it.
+#[tokio::test]
+async fn a_partition_that_loses_its_leader_and_gets_it_back_is_once_in_a_request() {
+    let cluster = Cluster::start(&[1]).await;
+    let producer = cluster
+        .producer()
+        .batch_size(0)
+        .property("metadata.max.age.ms", "20")
+        .property("retry.backoff.ms", "10")
+        .build()
+        .unwrap();
+    cluster.state().throttle_ms = 1500;
+    delivered(&producer, ProducerRecord::to("t").value("before")).await;
+    cluster.state().throttle_ms = 0;
+    let mut deliveries = Vec::new();
+    for _ in 0..5 {
+        let record = ProducerRecord::to("t").partition(0).value("waits for the end of the pause");
+        deliveries.push(within(producer.send(record)).await.unwrap());
+    }
+    for leader in [-1, 1, -1, 1] {
+        cluster.state().leaders[0] = leader;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(cluster.taken_by(1, 0), 1, "the pause is not over");
+    for delivery in deliveries {
+        within(delivery).await.unwrap();
+    }
+    assert_eq!((cluster.taken_by(1, 0), cluster.state().doubled), (6, 0));
 }
 
 #[tokio::test]

@@ -550,10 +550,10 @@ impl Core {
         match readiness {
             Readiness::No => {}
             Readiness::At(time) => self.node(state.leader()).push_timer(time, partition),
-            Readiness::Now if state.is_listed => {}
             Readiness::Now => {
-                state.is_listed = true;
-                self.node(state.leader()).push_ready(partition);
+                if let Some(listing) = state.list() {
+                    self.node(state.leader()).push_ready(partition, listing);
+                }
             }
         }
     }

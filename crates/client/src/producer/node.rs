@@ -26,10 +26,18 @@ pub(super) struct Node {
 
 #[derive(Debug, Default)]
 struct Lists {
-    ready: VecDeque<Arc<Partition>>,
+    ready: VecDeque<Listed>,
     /// Looked at again at a time; entries may be out of date.
     timers: BTreeMap<(Instant, u64), Arc<Partition>>,
     timers_made: u64,
+}
+
+/// A partition in the list of those that are ready, and the number of the listing that it had then: of another one by now, the entry is
+/// out of date.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) partition: Arc<Partition>,
+    pub(super) listing: u64,
 }
 
 impl Node {
@@ -58,11 +66,11 @@ impl Node {
     }
 
     /// Lists a partition that has something to send.
-    pub(super) fn push_ready(&self, partition: &Arc<Partition>) {
+    pub(super) fn push_ready(&self, partition: &Arc<Partition>, listing: u64) {
         let was_empty = {
             let mut lists = self.lists();
             let was_empty = lists.ready.is_empty();
-            lists.ready.push_back(Arc::clone(partition));
+            lists.ready.push_back(Listed { partition: Arc::clone(partition), listing });
             was_empty
         };
         if was_empty {
@@ -70,12 +78,12 @@ impl Node {
         }
     }
 
-    /// Puts a partition back that was taken from the list.
-    pub(super) fn put_back(&self, partition: Arc<Partition>) {
-        self.lists().ready.push_front(partition);
+    /// Lists a partition before all others.
+    pub(super) fn push_next(&self, partition: &Arc<Partition>, listing: u64) {
+        self.lists().ready.push_front(Listed { partition: Arc::clone(partition), listing });
     }
 
-    pub(super) fn pop_ready(&self) -> Option<Arc<Partition>> {
+    pub(super) fn pop_ready(&self) -> Option<Listed> {
         self.lists().ready.pop_front()
     }
 

@@ -53,8 +53,9 @@ pub(super) struct State {
     /// Came back to be sent again, in order, while others are on the wire still.
     returned: VecDeque<Batch>,
     leader: i32,
-    /// Whether a node has it in its list of ready partitions.
-    pub(super) is_listed: bool,
+    /// How often it was put into a node's list of ready partitions, and whether the last entry is still to be used.
+    listings: u64,
+    is_listed: bool,
     /// Nothing leaves before this.
     not_before: Option<Instant>,
     /// When the newest batch was begun.
@@ -121,6 +122,7 @@ impl Partition {
                 in_flight_at: NOBODY,
                 returned: VecDeque::new(),
                 leader: NOBODY,
+                listings: 0,
                 is_listed: false,
                 not_before: None,
                 last_begun: None,
@@ -170,6 +172,22 @@ impl Partition {
 impl State {
     pub(super) fn leader(&self) -> i32 {
         self.leader
+    }
+
+    /// Begins a listing unless there is one. Returns its number.
+    pub(super) fn list(&mut self) -> Option<u64> {
+        if std::mem::replace(&mut self.is_listed, true) {
+            return None;
+        }
+        self.listings += 1;
+        Some(self.listings)
+    }
+
+    /// Ends a listing. Returns whether it was the newest: else the partition was taken from that list, and may be in the same one again.
+    pub(super) fn unlist(&mut self, listing: u64) -> bool {
+        let is_newest = self.is_listed && self.listings == listing;
+        self.is_listed &= !is_newest;
+        is_newest
     }
 
     /// The batch that takes records, if there is one.

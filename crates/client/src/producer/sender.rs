@@ -24,8 +24,8 @@ use super::{
     batch::Batch,
     core::Core,
     delivery::Outcome,
-    node::Node,
-    partition::{Partition, Readiness, Verdict},
+    node::{Listed, Node},
+    partition::{Partition, Readiness, State, Verdict},
     settings::Acks,
     verdict::{self, Situation},
 };
@@ -183,40 +183,44 @@ impl Sender {
         let mut batches = Vec::new();
         let mut size = 0;
         for _ in 0..self.node.ready() {
-            let Some(partition) = self.node.pop_ready() else { break };
+            let Some(listed) = self.node.pop_ready() else { break };
+            let partition = &listed.partition;
             let mut state = partition.lock();
-            if state.leader() != self.node.id {
-                // It is listed elsewhere, or will be.
+            if !state.unlist(listed.listing) {
+                // It had another leader since: it is listed elsewhere, or here again, and must not be twice in a request.
                 continue;
             }
             let readiness =
                 state.readiness(now, settings.linger, settings.batch_size, core.is_pressed());
             if readiness != Readiness::Now {
-                state.is_listed = false;
-                core.schedule(&partition, &mut state, now);
+                core.schedule(partition, &mut state, now);
                 continue;
             }
             let more = state.front_size();
             if !batches.is_empty() && size + more > settings.max_request_size {
-                drop(state);
-                self.node.put_back(partition);
+                self.put_back(partition, &mut state);
                 break;
             }
             let numbers: Option<super::partition::IdentityAfter<'_>> =
                 if settings.is_idempotent { Some(&identity_after) } else { None };
             let Some(batch) = state.take(numbers) else {
-                drop(state);
-                self.node.put_back(partition);
+                self.put_back(partition, &mut state);
                 break;
             };
             size += more;
-            state.is_listed = false;
-            core.schedule(&partition, &mut state, now);
+            core.schedule(partition, &mut state, now);
             partition.show_queued(&state);
             drop(state);
-            batches.push((partition, batch));
+            batches.push((listed.partition, batch));
         }
         batches
+    }
+
+    /// It is the next one still.
+    fn put_back(&self, partition: &Arc<Partition>, state: &mut State) {
+        if let Some(listing) = state.list() {
+            self.node.push_next(partition, listing);
+        }
     }
 
     /// Sends batches as one request.
@@ -409,10 +413,9 @@ impl Sender {
             return;
         }
         tracing::error!(broker = self.node.id, %error, "records cannot be sent");
-        while let Some(partition) = self.node.pop_ready() {
+        while let Some(Listed { partition, listing }) = self.node.pop_ready() {
             let mut state = partition.lock();
-            if state.leader() == self.node.id {
-                state.is_listed = false;
+            if state.unlist(listing) {
                 state.abandon_queued(error);
                 partition.show_queued(&state);
             }
