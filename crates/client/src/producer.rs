@@ -31,7 +31,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 pub use kavka_protocol::records::Compression;
 
-use self::core::{Attempt, Core};
+use self::core::{Attempt, Core, Turn};
 pub use self::{
     builder::ProducerBuilder,
     delivery::{Delivery, DeliveryFuture},
@@ -104,7 +104,7 @@ impl Producer {
     pub async fn send(&self, record: ProducerRecord<'_>) -> Result<DeliveryFuture, Error> {
         let core = &self.handle.core;
         let bound = core.check(&record)?;
-        match core.try_append(&record, bound, &mut None, false)? {
+        match core.try_append(&record, bound, &mut None, Turn::Last)? {
             Attempt::Taken(delivery) => Ok(delivery),
             // Boxed: it is rare, and would make every future of this function large.
             _ => Box::pin(core.append_in_line(&record, bound)).await,
@@ -125,11 +125,11 @@ impl Producer {
                 format!("a record for {} was not taken: {why}", record.topic),
             )
         };
-        match core.try_append(record, bound, &mut None, false)? {
+        match core.try_append(record, bound, &mut None, Turn::Last)? {
             Attempt::Taken(delivery) => Ok(delivery),
             Attempt::Behind => Err(full("others wait before it")),
             Attempt::Full(_) => Err(full("the buffer is full")),
-            Attempt::Unknown => {
+            Attempt::Unknown | Attempt::Beyond => {
                 core.note_topic(record.topic);
                 Err(full("its topic, or partition, is not known yet"))
             }

@@ -456,3 +456,149 @@ async fn partitions_that_a_topic_gains_are_found() {
     assert_eq!(delivery.await.unwrap().partition, 2);
     assert_eq!(producer.partition_count("t").await.unwrap(), 3);
 }
+
+/// As in Java, where only the thread waits that asked for it.
+#[tokio::test]
+async fn a_record_for_a_partition_that_is_not_there_holds_up_no_other() {
+    let (broker, _) = start().await;
+    let producer = to(&broker).max_block(Duration::from_millis(1500)).build().unwrap();
+    let beyond = producer.send(ProducerRecord::to("t").partition(7).value("v"));
+    let mut beyond = pin!(beyond);
+    tokio::select! {
+        biased;
+        early = &mut beyond => panic!("{early:?}"),
+        () = tokio::time::sleep(Duration::from_millis(100)) => {}
+    }
+    let begun = Instant::now();
+    for record in [ProducerRecord::to("t").value("v"), ProducerRecord::to("t").partition(0)] {
+        producer.send(record).await.unwrap().await.unwrap();
+    }
+    assert!(begun.elapsed() < Duration::from_millis(700), "{:?}", begun.elapsed());
+    let error = beyond.await.unwrap_err();
+    assert!(error.to_string().contains("t has 1 partitions; the record is for 7"), "{error}");
+}
+
+#[tokio::test]
+async fn records_for_a_partition_that_comes_keep_their_order() {
+    let (broker, id) = start().await;
+    let producer = to(&broker).property("metadata.max.age.ms", "50").build().unwrap();
+    assert_eq!(producer.partition_count("t").await.unwrap(), 1);
+    let values: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let sending = values.iter().map(|value| {
+        let producer = producer.clone();
+        let value = value.clone();
+        tokio::spawn(async move {
+            let record = ProducerRecord::to("t").partition(1).value(&value);
+            producer.send(record).await.unwrap().await.unwrap();
+        })
+    });
+    let sending: Vec<_> = sending.collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let admin = kavka_client::Admin::builder().bootstrap_servers(&broker.bootstrap_servers());
+    let grown = kavka_client::admin::NewPartitions::up_to(2);
+    let apply = kavka_client::admin::Change::Apply;
+    admin.build().unwrap().create_partitions([("t", grown)], apply).await["t"].clone().unwrap();
+    for sent in sending {
+        sent.await.unwrap();
+    }
+    let (_, records) = read_all(&broker, id, 1).await;
+    assert!(records.iter().map(common::Stored::text).eq(values.iter().map(|value| &**value)));
+}
+
+/// Nobody answers at this address; an attempt to connect takes longer than this test.
+#[tokio::test]
+async fn who_waits_for_metadata_hears_of_a_close() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let producer = Producer::builder().bootstrap_servers(&address).build().unwrap();
+    let closing = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let begun = Instant::now();
+        producer.close(Duration::from_secs(5)).await.unwrap();
+        begun
+    };
+    let first = producer.send(ProducerRecord::to("t").value("first"));
+    let behind = producer.send(ProducerRecord::to("t").value("behind it"));
+    let count = producer.partition_count("t");
+    let (first, behind, count, begun) = tokio::join!(first, behind, count, closing);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    for error in [first.unwrap_err(), behind.unwrap_err(), count.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_made_anew_is_written_from_its_beginning() {
+    let (broker, _) = start().await;
+    let producer = to(&broker).linger(Duration::ZERO).build().unwrap();
+    for (_, delivery) in send_numbers(&producer, 0..10).await {
+        delivery.await.unwrap();
+    }
+    let admin = kavka_client::Admin::builder().bootstrap_servers(&broker.bootstrap_servers());
+    admin.build().unwrap().delete_topics(["t"]).await["t"].clone().unwrap();
+    let while_away = producer.send(ProducerRecord::to("t").value("10")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let id = broker.create_topic("t", 2).await.unwrap();
+    assert_eq!(while_away.await.unwrap().offset, Some(0));
+    for n in 1..100 {
+        let record = ProducerRecord::to("t").partition(0).value("v");
+        let delivery = producer.send(record).await.unwrap();
+        if n % 10 == 0 {
+            assert_eq!(delivery.await.unwrap().offset, Some(n));
+        }
+    }
+    producer.flush().await;
+    assert_eq!(read_all(&broker, id, 0).await.1.len(), 100);
+}
+
+#[tokio::test]
+async fn times_without_end_are_taken() {
+    let (broker, _) = start().await;
+    let producer = to(&broker)
+        .max_block(Duration::MAX)
+        .linger(Duration::MAX)
+        .property("metadata.max.age.ms", "9223372036854775807")
+        .property("connections.max.idle.ms", "9223372036854775807")
+        .property("metadata.max.idle.ms", "9223372036854775807")
+        .build()
+        .unwrap();
+    assert_eq!(producer.partition_count("t").await.unwrap(), 1);
+    let delivery = producer.send(ProducerRecord::to("t").value("v")).await.unwrap();
+    producer.flush().await;
+    delivery.await.unwrap();
+    producer.close(Duration::MAX).await.unwrap();
+}
+
+#[derive(Debug)]
+struct Bad;
+
+impl kavka_client::producer::Partitioner for Bad {
+    fn partition(
+        &self,
+        record: &kavka_client::producer::PartitionedRecord<'_>,
+        _: &kavka_client::producer::TopicPartitions<'_>,
+    ) -> i32 {
+        match record.key {
+            Some(_) => panic!("the partitioner panics"),
+            None => record.value.map_or(0, |value| i32::from(value[0]) - 5),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_partitioner_that_is_wrong_harms_nobody_else() {
+    let (broker, _) = start().await;
+    let producer = to(&broker).partitioner(Bad).build().unwrap();
+    for outside in [[0], [6]] {
+        let record = ProducerRecord::to("t").value(&outside);
+        let error = producer.send(record).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("of t, which has 1"), "{error}");
+    }
+    let panics = producer.clone();
+    let panicked = tokio::spawn(async move {
+        let _ = panics.send(ProducerRecord::to("t").key("k")).await;
+    });
+    assert!(panicked.await.unwrap_err().is_panic());
+    producer.send(ProducerRecord::to("t")).await.unwrap().await.unwrap();
+}

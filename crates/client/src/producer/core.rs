@@ -5,10 +5,13 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -55,6 +58,8 @@ pub(super) struct Core {
     identity: Mutex<Option<Identity>>,
     asking_for_identity: AsyncMutex<()>,
     is_closed: AtomicBool,
+    /// Wakes those who wait for something when the producer is closed.
+    closing: Notify,
     /// No producer handle is left.
     pub(super) is_dropped: AtomicBool,
     /// The router has to look at everything again.
@@ -69,10 +74,23 @@ pub(super) enum Attempt {
     Taken(DeliveryFuture),
     /// Others wait in line before it.
     Behind,
-    /// The topic, or the partition, is not known.
+    /// The topic is not known.
     Unknown,
+    /// The topic does not have the partition that the record is for, or others wait for such a one before it.
+    Beyond,
     /// There is no memory for another batch, of this many bytes.
     Full(usize),
+}
+
+/// Before whom a record may be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
+    /// Before nobody who waits.
+    Last,
+    /// It is the first of those who wait for the topic or for memory.
+    First,
+    /// It is the first of those who wait for partitions that the topic does not have.
+    FirstBeyond,
 }
 
 /// Counts one who waits, for as long as it lives.
@@ -110,6 +128,7 @@ impl Core {
             identity: Mutex::default(),
             asking_for_identity: AsyncMutex::default(),
             is_closed: AtomicBool::new(false),
+            closing: Notify::new(),
             is_dropped: AtomicBool::new(false),
             reroute: Notify::new(),
             over: watch::Sender::new(false),
@@ -139,6 +158,7 @@ impl Core {
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.memory.close();
+        self.closing.notify_waiters();
         self.reroute.notify_one();
     }
 
@@ -151,6 +171,30 @@ impl Core {
 
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// What comes of `waiting`, unless the producer is closed before that.
+    async fn unless_closed<T>(
+        &self,
+        waiting: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut closing = pin!(self.closing.notified());
+        closing.as_mut().enable();
+        if self.is_closed() {
+            return Err(Self::closed_error());
+        }
+        tokio::select! {
+            // What was taken is told as taken.
+            biased;
+            done = waiting => done,
+            () = closing => Err(Self::closed_error()),
+        }
+    }
+
+    /// Until when who begins now may wait.
+    fn max_block_end(&self) -> Instant {
+        let far = || Instant::now() + Duration::from_secs(86_400 * 365);
+        Instant::now().checked_add(self.settings.max_block).unwrap_or_else(far)
     }
 
     pub(super) fn closed_error() -> Error {
@@ -201,15 +245,15 @@ impl Core {
         Ok(bound)
     }
 
-    /// Appends a record if that needs no waiting. `may_pass`: also before those who wait in line.
+    /// Appends a record if that needs no waiting.
     pub(super) fn try_append(
         self: &Arc<Self>,
         record: &ProducerRecord<'_>,
         bound: usize,
         memory: &mut Option<Grant>,
-        may_pass: bool,
+        turn: Turn,
     ) -> Result<Attempt, Error> {
-        let append = |topic: &Topic| self.try_append_to(topic, record, bound, memory, may_pass);
+        let append = |topic: &Topic| self.try_append_to(topic, record, bound, memory, turn);
         self.topics.with(record.topic, append).unwrap_or(Ok(Attempt::Unknown))
     }
 
@@ -219,19 +263,22 @@ impl Core {
         record: &ProducerRecord<'_>,
         bound: usize,
         memory: &mut Option<Grant>,
-        may_pass: bool,
+        turn: Turn,
     ) -> Result<Attempt, Error> {
         let count = topic.count();
         if count == 0 {
             return Ok(Attempt::Unknown);
         }
-        if !may_pass && topic.gate.waiting.load(Ordering::Acquire) > 0 {
+        if let Some(partition) = record.partition.map(i32::unsigned_abs)
+            && (partition >= count
+                || (turn < Turn::FirstBeyond && topic.gate.beyond.has(partition)))
+        {
+            return Ok(Attempt::Beyond);
+        }
+        if turn < Turn::First && topic.gate.waiting.load(Ordering::Acquire) > 0 {
             return Ok(Attempt::Behind);
         }
         if let Some(chosen) = self.fixed_partition(topic, count, record)? {
-            if chosen >= count {
-                return Ok(Attempt::Unknown);
-            }
             let partition = &topic.partitions()[chosen as usize];
             let mut state = partition.lock();
             return self.append(topic, partition, &mut state, record, bound, memory);
@@ -381,18 +428,24 @@ impl Core {
         Ok(Attempt::Taken(delivery))
     }
 
-    /// Appends a record, after waiting in line for the topic to be known and for memory.
+    /// Appends a record, after waiting in line for the topic and its partition to be known and for memory.
     pub(super) async fn append_in_line(
         self: &Arc<Self>,
         record: &ProducerRecord<'_>,
         bound: usize,
     ) -> Result<DeliveryFuture, Error> {
-        let deadline = Instant::now()
-            .checked_add(self.settings.max_block)
-            .unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365));
+        self.unless_closed(self.append_in_turn(record, bound)).await
+    }
+
+    async fn append_in_turn(
+        self: &Arc<Self>,
+        record: &ProducerRecord<'_>,
+        bound: usize,
+    ) -> Result<DeliveryFuture, Error> {
+        let deadline = self.max_block_end();
         let topic = self.ask_for_topic(record.topic);
         let gate = &topic.gate;
-        let _waiting = Waiting::new(&gate.waiting);
+        let waiting = Waiting::new(&gate.waiting);
         let late = |what: &str| {
             Error::new(
                 ErrorKind::TimedOut,
@@ -403,15 +456,34 @@ impl Core {
             )
         };
         let turn = timeout_at(deadline, gate.line.lock()).await;
-        let _turn = turn.map_err(|_| late("behind other records of the topic"))?;
+        let behind = |_| late("behind other records of the topic");
+        let turn = turn.map_err(behind)?;
+        let mut place = Some((turn, waiting));
+        let mut _place_beyond = None;
         let mut memory = None;
         loop {
-            let attempt = self.try_append(record, bound, &mut memory, true)?;
-            match attempt {
+            let turn = if place.is_some() { Turn::First } else { Turn::FirstBeyond };
+            match self.try_append(record, bound, &mut memory, turn)? {
                 Attempt::Taken(delivery) => return Ok(delivery),
                 // Nobody is before the one whose turn it is.
                 Attempt::Behind => unreachable!("the turn is this record's"),
-                Attempt::Unknown => self.learn_topic(record, deadline).await?,
+                Attempt::Beyond if place.is_some() => {
+                    let waiting = gate.beyond.enter(topic.count());
+                    let mut turn = pin!(timeout_at(deadline, gate.beyond.line.lock()));
+                    // In the other line before this one is left, or the next one here could come before.
+                    let first = poll_fn(|context| Poll::Ready(turn.as_mut().poll(context))).await;
+                    place = None;
+                    let turn = match first {
+                        Poll::Ready(turn) => turn,
+                        Poll::Pending => turn.await,
+                    };
+                    _place_beyond = Some((turn.map_err(behind)?, waiting));
+                }
+                Attempt::Unknown => self.learn_topic(record.topic, 1, deadline).await?,
+                Attempt::Beyond => {
+                    let wanted = record.partition.map_or(1, |at| at as usize + 1);
+                    self.learn_topic(record.topic, wanted, deadline).await?;
+                }
                 Attempt::Full(bytes) => {
                     let full = || {
                         late("for room in the buffer").with_advice(
@@ -429,13 +501,14 @@ impl Core {
         }
     }
 
-    /// Waits until metadata tells of the record's topic and partition.
+    /// Waits until metadata tells of the topic and that it has so many partitions at least.
     async fn learn_topic(
         self: &Arc<Self>,
-        record: &ProducerRecord<'_>,
+        topic: &str,
+        wanted: usize,
         deadline: Instant,
     ) -> Result<(), Error> {
-        let name = ByteString::from(record.topic);
+        let name = ByteString::from(topic);
         let mut states = self.cluster.watch();
         if !self.cluster.want_topic(&name) {
             self.cluster.request_refresh();
@@ -448,7 +521,6 @@ impl Core {
                 match known.map_or(ErrorCode::None, |info| info.error) {
                     ErrorCode::None => {
                         let count = known.map_or(0, |info| info.partitions.len());
-                        let wanted = record.partition.map_or(1, |at| at as usize + 1);
                         if count >= wanted {
                             let metadata = Arc::clone(&state.metadata);
                             drop(state);
@@ -498,15 +570,17 @@ impl Core {
 
     /// How many partitions a topic has.
     pub(super) async fn partition_count(self: &Arc<Self>, topic: &str) -> Result<u32, Error> {
-        let record = ProducerRecord::to(topic);
-        let deadline = Instant::now() + self.settings.max_block;
-        loop {
-            let known = self.ask_for_topic(topic).count();
-            if known > 0 {
-                return Ok(known);
+        let deadline = self.max_block_end();
+        self.unless_closed(async {
+            loop {
+                let known = self.ask_for_topic(topic).count();
+                if known > 0 {
+                    return Ok(known);
+                }
+                self.learn_topic(topic, 1, deadline).await?;
             }
-            self.learn_topic(&record, deadline).await?;
-        }
+        })
+        .await
     }
 
     /// Has metadata of a topic asked for.

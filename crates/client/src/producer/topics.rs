@@ -10,7 +10,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -56,8 +56,61 @@ struct Partitions {
 pub(super) struct Gate {
     pub(super) line: AsyncMutex<()>,
     pub(super) waiting: AtomicUsize,
+    pub(super) beyond: Beyond,
     /// When somebody last came here, in ms of [`Core::now_ms`](super::core::Core::now_ms).
     pub(super) asked_ms: AtomicU64,
+}
+
+/// Where those wait in line whose partition the topic does not have yet: others do not wait behind them.
+#[derive(Debug)]
+pub(super) struct Beyond {
+    pub(super) line: AsyncMutex<()>,
+    /// Records for partitions from here on stay in this line as long as somebody waits in it, or they would overtake.
+    from: AtomicU32,
+    /// How many wait.
+    waiting: Mutex<usize>,
+}
+
+impl Default for Beyond {
+    fn default() -> Self {
+        Self {
+            line: AsyncMutex::default(),
+            from: AtomicU32::new(u32::MAX),
+            waiting: Mutex::default(),
+        }
+    }
+}
+
+impl Beyond {
+    /// Whether records for a partition wait here.
+    pub(super) fn has(&self, partition: u32) -> bool {
+        partition >= self.from.load(Ordering::Acquire)
+    }
+
+    /// Somebody waits here who wants more than `count` partitions, until the guard is dropped.
+    pub(super) fn enter(&self, count: u32) -> BeyondGuard<'_> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting += 1;
+        self.from.fetch_min(count, Ordering::AcqRel);
+        BeyondGuard(self)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.from.load(Ordering::Acquire) == u32::MAX
+    }
+}
+
+/// Somebody who waits.
+pub(super) struct BeyondGuard<'a>(&'a Beyond);
+
+impl Drop for BeyondGuard<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting -= 1;
+        if *waiting == 0 {
+            self.0.from.store(u32::MAX, Ordering::Release);
+        }
+    }
 }
 
 impl Topics {
@@ -192,6 +245,7 @@ impl Topic {
     fn is_unused_since(&self, since: Instant, since_ms: u64) -> bool {
         !self.is_idle()
             && self.gate.waiting.load(Ordering::Acquire) == 0
+            && self.gate.beyond.is_empty()
             && self.gate.asked_ms.load(Ordering::Relaxed) <= since_ms
             && self.partitions().iter().all(|partition| partition.lock().is_idle_since(since))
     }
