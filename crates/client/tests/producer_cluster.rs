@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/wire.rs"]
+mod wire;
 
 use std::{
     collections::BTreeSet,
@@ -12,14 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
-use kavka_client::{Producer, ProducerBuilder, ProducerRecord};
+use kavka_client::{Producer, ProducerBuilder, ProducerRecord, producer::Acks};
 use kavka_protocol::{
-    ApiKey, ErrorCode, Message, Reader, Request,
+    ApiKey, ErrorCode,
     messages::{
         ApiVersionsRequest, ApiVersionsResponse, InitProducerIdRequest, InitProducerIdResponse,
-        MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader,
-        ResponseHeader,
+        MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
+        SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+        SaslHandshakeResponse,
         api_versions_response::ApiVersion,
         metadata_response::{
             MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -32,9 +34,11 @@ use kavka_protocol::{
 };
 use kavka_testkit::TestBroker;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
 };
+
+use self::wire::Asked;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -59,6 +63,10 @@ struct State {
     doubled: u32,
     /// Brokers whose produces are never answered.
     hanging: BTreeSet<i32>,
+    /// How long who has authenticated may ask.
+    session: Duration,
+    /// Produces that came after that.
+    asked_too_late: u32,
     /// The pause that answers to produces ask for.
     throttle_ms: i32,
     /// Broker, partition, records and time of what was taken.
@@ -104,38 +112,47 @@ impl Cluster {
     }
 
     async fn serve(self, broker: i32, mut client: TcpStream) {
-        while let Ok(length) = client.read_u32().await {
-            let mut frame = vec![0; length as usize];
-            client.read_exact(&mut frame).await.unwrap();
-            let api = ApiKey::from_code(i16::from_be_bytes([frame[0], frame[1]])).unwrap();
-            let version = i16::from_be_bytes([frame[2], frame[3]]);
-            let mut reader = Reader::new(frame.into());
-            let header_version = api.request_header_version(version);
-            let header = RequestHeader::decode(&mut reader, header_version).unwrap();
-            let body = match api {
-                ApiKey::ApiVersions => {
-                    answer::<ApiVersionsRequest>(&mut reader, version, |_| versions())
-                }
-                ApiKey::Metadata => {
-                    answer::<MetadataRequest>(&mut reader, version, |_| self.metadata())
-                }
+        // Until when who authenticated may ask for more (KIP-368).
+        let mut session_ends = None;
+        while let Some(mut asked) = Asked::read(&mut client).await {
+            let answer = match asked.api {
+                ApiKey::ApiVersions => asked.answer::<ApiVersionsRequest>(&versions()),
+                ApiKey::Metadata => asked.answer::<MetadataRequest>(&self.metadata()),
                 ApiKey::InitProducerId => {
                     let response = InitProducerIdResponse { producer_id: 7, ..Default::default() };
-                    answer::<InitProducerIdRequest>(&mut reader, version, |_| response)
+                    asked.answer::<InitProducerIdRequest>(&response)
+                }
+                ApiKey::SaslHandshake => {
+                    let mechanisms = vec!["PLAIN".into()];
+                    let response = SaslHandshakeResponse { mechanisms, ..Default::default() };
+                    asked.answer::<SaslHandshakeRequest>(&response)
+                }
+                ApiKey::SaslAuthenticate => {
+                    let session = self.state().session;
+                    session_ends = Some(Instant::now() + session);
+                    let response = SaslAuthenticateResponse {
+                        session_lifetime_ms: session.as_millis().try_into().unwrap(),
+                        ..Default::default()
+                    };
+                    asked.answer::<SaslAuthenticateRequest>(&response)
                 }
                 ApiKey::Produce if self.state().hanging.contains(&broker) => continue,
-                ApiKey::Produce => answer::<ProduceRequest>(&mut reader, version, |asked| {
-                    self.produced(broker, asked)
-                }),
+                ApiKey::Produce if session_ends.is_some_and(|end| end < Instant::now()) => {
+                    self.state().asked_too_late += 1;
+                    return;
+                }
+                ApiKey::Produce => {
+                    let request: ProduceRequest = asked.body();
+                    let is_answered = request.acks != 0;
+                    let response = self.produced(broker, request);
+                    if !is_answered {
+                        continue;
+                    }
+                    asked.answer::<ProduceRequest>(&response)
+                }
                 other => panic!("a producer asks for {other}"),
             };
-            let header =
-                ResponseHeader { correlation_id: header.correlation_id, ..Default::default() };
-            let header = header.to_bytes(api.response_header_version(version)).unwrap();
-            let mut frame = BytesMut::new();
-            frame.put_u32(u32::try_from(header.len() + body.len()).unwrap());
-            frame.extend([header, body].concat());
-            if client.write_all(&frame).await.is_err() {
+            if client.write_all(&answer).await.is_err() {
                 return;
             }
         }
@@ -225,15 +242,6 @@ impl Cluster {
     }
 }
 
-/// Reads a request, and writes the answer to it.
-fn answer<R: Request>(
-    reader: &mut Reader,
-    version: i16,
-    answer: impl FnOnce(R) -> R::Response,
-) -> Bytes {
-    answer(R::decode(reader, version).unwrap()).to_bytes(version).unwrap()
-}
-
 /// Topics go by name.
 fn versions() -> ApiVersionsResponse {
     let known = [
@@ -241,6 +249,8 @@ fn versions() -> ApiVersionsResponse {
         (ApiKey::Metadata, 9),
         (ApiKey::InitProducerId, 4),
         (ApiKey::Produce, 12),
+        (ApiKey::SaslHandshake, 1),
+        (ApiKey::SaslAuthenticate, 2),
     ];
     let api_keys = known.map(|(api, max_version)| ApiVersion {
         api_key: api.code(),
@@ -322,6 +332,33 @@ async fn a_partition_that_loses_its_leader_and_gets_it_back_is_once_in_a_request
         within(delivery).await.unwrap();
     }
     assert_eq!((cluster.taken_by(1, 0), cluster.state().doubled), (6, 0));
+}
+
+/// A broker hangs up on who asks after that: with acks=0 the records would be lost without a word.
+#[tokio::test]
+async fn a_producer_authenticates_anew_before_its_session_ends() {
+    let cluster = Cluster::start(&[1]).await;
+    cluster.state().session = Duration::from_millis(500);
+    let producer = cluster
+        .producer()
+        .acks(Acks::None)
+        .property("security.protocol", "SASL_PLAINTEXT")
+        .property("sasl.mechanism", "PLAIN")
+        .property("sasl.username", "u")
+        .property("sasl.password", "p")
+        .build()
+        .unwrap();
+    for _ in 0..100 {
+        delivered(&producer, ProducerRecord::to("t").value("v")).await;
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    within(async {
+        while cluster.taken_by(1, 0) < 100 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!((cluster.taken_by(1, 0), cluster.state().asked_too_late), (100, 0));
 }
 
 #[tokio::test]

@@ -154,7 +154,8 @@ impl Sender {
             if self.core.settings.is_idempotent && self.core.identity_after(None).is_none() {
                 self.core.ask_for_identity().await?;
             }
-            let is_open = self.connection.as_ref().is_some_and(|open| !open.is_closed());
+            let is_usable = |open: &Connection| !open.is_closed() && !open.is_retired();
+            let is_open = self.connection.as_ref().is_some_and(is_usable);
             if !is_open {
                 if !self.wire.is_empty() {
                     // What was on the wire comes back first, or it could be overtaken.

@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kavka_protocol::{
-    ApiKey, ErrorCode, Message, Reader, Request, Uuid,
+    ApiKey, ErrorCode, Uuid,
     messages::{
         ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse, ListOffsetsRequest,
         ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest,
-        OffsetForLeaderEpochResponse, RequestHeader, ResponseHeader,
+        OffsetForLeaderEpochResponse,
         api_versions_response::ApiVersion,
         fetch_response::{
             AbortedTransaction, EpochEndOffset as Diverging, FetchableTopicResponse, PartitionData,
@@ -26,12 +26,12 @@ use kavka_protocol::{
     },
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 
-use crate::log::Log;
+use crate::{log::Log, wire::Asked};
 
 pub(crate) const TOPIC: &str = "t";
 const TOPIC_ID: Uuid = Uuid::from_bytes([7; 16]);
@@ -45,8 +45,6 @@ const APIS: &[ApiKey] = &[
 /// How long a fetch waits that finds nothing.
 const EMPTY_WAIT: Duration = Duration::from_millis(5);
 const EARLIEST: i64 = -2;
-/// The header of a request before its client id: API, version, correlation id.
-const FIXED_HEADER: usize = 8;
 
 /// What the brokers say.
 #[derive(Debug, Default)]
@@ -134,13 +132,8 @@ struct Broker {
 impl Broker {
     async fn serve(self, mut stream: TcpStream) {
         stream.set_nodelay(true).unwrap();
-        // Whatever ends it, the client has hung up.
-        while let Ok(length) = stream.read_i32().await {
-            let mut frame = BytesMut::zeroed(usize::try_from(length).unwrap());
-            if stream.read_exact(&mut frame).await.is_err() {
-                return;
-            }
-            let Some(answer) = self.answer(frame.freeze()).await else { return };
+        while let Some(asked) = Asked::read(&mut stream).await {
+            let Some(answer) = self.answer(asked).await else { return };
             if stream.write_all(&answer).await.is_err() {
                 return;
             }
@@ -148,27 +141,20 @@ impl Broker {
     }
 
     /// The answer as a frame; `None`: the connection is closed.
-    async fn answer(&self, frame: Bytes) -> Option<Bytes> {
-        let number = |at: usize| i16::from_be_bytes([frame[at], frame[at + 1]]);
-        let (api, version) = (ApiKey::from_code(number(0)).unwrap(), number(2));
-        assert!(frame.len() >= FIXED_HEADER, "a request has a header");
-        let mut reader = Reader::new(frame);
-        let header = RequestHeader::decode(&mut reader, api.request_header_version(version));
-        let id = header.unwrap().correlation_id;
-        let reader = &mut reader;
-        Some(match api {
-            ApiKey::ApiVersions => reply::<ApiVersionsRequest>(id, version, &self.versions()),
-            ApiKey::Metadata => reply::<MetadataRequest>(id, version, &self.metadata()),
+    async fn answer(&self, mut asked: Asked) -> Option<Bytes> {
+        Some(match asked.api {
+            ApiKey::ApiVersions => asked.answer::<ApiVersionsRequest>(&self.versions()),
+            ApiKey::Metadata => asked.answer::<MetadataRequest>(&self.metadata()),
             ApiKey::ListOffsets => {
-                let request = ListOffsetsRequest::decode(reader, version).unwrap();
-                reply::<ListOffsetsRequest>(id, version, &self.list_offsets(&request))
+                let request = asked.body();
+                asked.answer::<ListOffsetsRequest>(&self.list_offsets(&request))
             }
             ApiKey::OffsetForLeaderEpoch => {
-                let request = OffsetForLeaderEpochRequest::decode(reader, version).unwrap();
-                reply::<OffsetForLeaderEpochRequest>(id, version, &self.end_of_epoch(&request))
+                let request = asked.body();
+                asked.answer::<OffsetForLeaderEpochRequest>(&self.end_of_epoch(&request))
             }
             ApiKey::Fetch => {
-                let request = FetchRequest::decode(reader, version).unwrap();
+                let request = asked.body();
                 if self.script().hanging_up.contains(&self.id) {
                     return None;
                 }
@@ -177,7 +163,7 @@ impl Broker {
                 if rows.flat_map(|row| &row.records).all(Bytes::is_empty) {
                     tokio::time::sleep(EMPTY_WAIT).await;
                 }
-                reply::<FetchRequest>(id, version, &answer)
+                asked.answer::<FetchRequest>(&answer)
             }
             other => panic!("no client was to ask for {other}"),
         })
@@ -379,12 +365,4 @@ fn epoch_error(script: &Script, current: i32) -> ErrorCode {
         newer if newer > script.leader_epoch => ErrorCode::UnknownLeaderEpoch,
         _ => ErrorCode::None,
     }
-}
-
-fn reply<R: Request>(correlation_id: i32, version: i16, response: &R::Response) -> Bytes {
-    let header = ResponseHeader { correlation_id, ..Default::default() };
-    let header = header.to_bytes(R::API_KEY.response_header_version(version)).unwrap();
-    let body = response.to_bytes(version).unwrap();
-    let length = u32::try_from(header.len() + body.len()).unwrap();
-    [&length.to_be_bytes()[..], &header, &body].concat().into()
 }

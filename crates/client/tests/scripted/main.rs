@@ -7,6 +7,8 @@ mod log;
 mod replicas;
 mod transactions;
 mod truncation;
+#[path = "../common/wire.rs"]
+mod wire;
 
 use std::time::Duration;
 
