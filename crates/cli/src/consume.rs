@@ -10,14 +10,16 @@ mod writer;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, BufWriter, IsTerminal, Write},
-    pin::pin,
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kavka_client::{
     ByteString, Consumer, ConsumerBuilder, ConsumerHandle, Error, IsolationLevel, TopicPartition,
-    consumer::{Batch, CloseOptions, Offsets, SeekTo},
+    consumer::{
+        Batch, CloseOptions, CommitOutcome, Offsets, PendingCommit, RebalanceEvent,
+        RebalanceEvents, SeekTo,
+    },
 };
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -79,6 +81,8 @@ pub(crate) struct Args {
 const TICK: Duration = Duration::from_millis(50);
 /// How often is committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// How long leaving a group may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: Args, options: &Options) -> Result<(), Failure> {
     options.run(async |options| consume(&options, args).await)
@@ -86,7 +90,6 @@ pub(crate) fn run(args: Args, options: &Options) -> Result<(), Failure> {
 
 async fn consume(options: &Options, args: Args) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::new(error.to_string()))?;
-    let mut interrupted = pin!(signals.next());
     let mut properties = options.client_properties()?;
     if args.read_committed {
         properties.set("isolation.level", "read_committed");
@@ -97,7 +100,8 @@ async fn consume(options: &Options, args: Args) -> Result<(), Failure> {
     } else {
         IsolationLevel::ReadUncommitted
     };
-    let admin = options::admin(&properties)?;
+    let admin = options::admin_beside(&properties)?;
+    let consumer = consumer(&args, properties)?;
     let topics: Vec<ByteString> = args.topics.iter().map(|topic| topic.as_str().into()).collect();
 
     // What has to be known before the first record comes is asked for while a signal can still end it all at once.
@@ -123,26 +127,32 @@ async fn consume(options: &Options, args: Args) -> Result<(), Failure> {
     };
     let (starts, ends) = tokio::select! {
         prepared = prepared => prepared?,
-        _ = &mut interrupted => return Ok(()),
+        _ = signals.next() => {
+            let is_short = args.until.is_some() || args.max_records.is_some();
+            return if is_short { Err(interrupted_after(0, options)) } else { Ok(()) };
+        }
     };
     drop(admin);
 
-    let consumer = consumer(&args, properties)?;
+    let events = consumer.events();
     let begun = begin(&consumer, &args, &starts).await;
     let mut run = Run {
         handle: consumer.handle(),
+        events: Some(events),
         writer: Writer::new(options.format(), args.format.clone(), args.null.clone()),
         out: BufWriter::with_capacity(1 << 16, io::stdout()),
         ends: ends.map(|ends| Ends::new(ends, &starts)),
         left: args.max_records,
         read: BTreeMap::new(),
         commits: args.group.is_some(),
+        committing: None,
         committed: Instant::now(),
+        told: BTreeSet::new(),
         bar: None,
         records: 0,
     };
     let done = match begun {
-        Ok(()) => run.all(consumer, options, &mut interrupted).await,
+        Ok(()) => run.all(consumer, options, &mut signals).await,
         Err(failure) => Err(failure),
     };
     if let Some(bar) = &run.bar {
@@ -183,6 +193,12 @@ fn consumer(args: &Args, mut properties: Properties) -> Result<Consumer, Failure
     Ok(builder.build()?)
 }
 
+/// A signal came before the end that was asked for.
+fn interrupted_after(records: u64, options: &Options) -> Failure {
+    options.notes().say(format_args!("Interrupted after {records} records."));
+    Failure::Silent(Exit::ConditionNotMet)
+}
+
 async fn begin(
     consumer: &Consumer,
     args: &Args,
@@ -198,18 +214,36 @@ async fn begin(
     Ok(())
 }
 
+/// The next event; never any when there are no more.
+async fn next_event(events: &mut Option<RebalanceEvents>) -> RebalanceEvent {
+    let event = match events {
+        Some(events) => events.next().await,
+        None => None,
+    };
+    match event {
+        Some(event) => event,
+        None => std::future::pending().await,
+    }
+}
+
 /// A command under way.
 struct Run {
     handle: ConsumerHandle,
+    /// What happens to our partitions. None at the end: nobody has to wait for us then.
+    events: Option<RebalanceEvents>,
     writer: Writer,
     out: BufWriter<io::Stdout>,
     ends: Option<Ends>,
     /// How many records are wanted still.
     left: Option<u64>,
-    /// The offsets after what was written, not committed yet.
+    /// The offsets after what was written, of partitions that are ours, as far as they are not committed.
     read: BTreeMap<TopicPartition, i64>,
     commits: bool,
+    committing: Option<PendingCommit>,
+    /// When was last begun to commit.
     committed: Instant,
+    /// What was warned of.
+    told: BTreeSet<String>,
     bar: Option<ProgressBar>,
     records: u64,
 }
@@ -219,13 +253,34 @@ impl Run {
         &mut self,
         mut consumer: Consumer,
         options: &Options,
-        interrupted: &mut (impl Future<Output = &'static str> + Unpin),
+        signals: &mut Signals,
     ) -> Result<(), Failure> {
         self.bar = self.progress(options);
+        let written = self.write_all(&mut consumer, options, signals).await;
+        self.events = None;
+        let finished = tokio::select! {
+            finished = self.finish(consumer) => finished,
+            _ = signals.next() => Err(self.left_in_a_hurry()),
+        };
+        let is_interrupted = written?;
+        finished?;
+        let is_short = self.ends.is_some() || self.left.is_some();
+        if is_interrupted && is_short {
+            return Err(interrupted_after(self.records, options));
+        }
+        Ok(())
+    }
+
+    /// Reads and writes until the end, or until a signal comes: whether one did.
+    async fn write_all(
+        &mut self,
+        consumer: &mut Consumer,
+        options: &Options,
+        signals: &mut Signals,
+    ) -> Result<bool, Failure> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.writer.begin(&mut self.out)?;
-        let mut told: BTreeSet<String> = BTreeSet::new();
         let mut is_interrupted = false;
         while !self.is_done() {
             tokio::select! {
@@ -233,15 +288,12 @@ impl Run {
                     None => break,
                     Some(Ok(batch)) => self.take(batch)?,
                     // Others go on; each is worth one line.
-                    Some(Err(error)) if error.is_retriable() => {
-                        if told.insert(error.to_string()) {
-                            options.notes().warn(error);
-                        }
-                    }
+                    Some(Err(error)) if error.is_retriable() => self.warn(options, &error),
                     Some(Err(error)) => return Err(error.into()),
                 },
-                _ = tick.tick() => self.tick().await?,
-                _ = &mut *interrupted => {
+                event = next_event(&mut self.events) => self.rebalance(event, options).await?,
+                _ = tick.tick() => self.tick(options).await?,
+                _ = signals.next() => {
                     is_interrupted = true;
                     break;
                 }
@@ -249,16 +301,76 @@ impl Run {
         }
         self.writer.end(&mut self.out)?;
         self.out.flush()?;
-        if self.commits && !self.read.is_empty() {
-            self.handle.commit_offsets(self.offsets()).await.map_err(Error::from)?;
+        Ok(is_interrupted)
+    }
+
+    fn warn(&mut self, options: &Options, error: &Error) {
+        if self.told.insert(error.to_string()) {
+            options.notes().warn(error);
         }
-        consumer.close_with(CloseOptions::default().timeout(Duration::from_secs(5))).await?;
-        let is_short = self.ends.is_some() || self.left.is_some();
-        if is_interrupted && is_short {
-            options.notes().say(format_args!("Interrupted after {} records.", self.records));
-            return Err(Failure::Silent(Exit::ConditionNotMet));
+    }
+
+    /// Partitions that go are committed while they are still ours, and forgotten: their next owner commits them.
+    async fn rebalance(&mut self, event: RebalanceEvent, options: &Options) -> Result<(), Failure> {
+        match event {
+            RebalanceEvent::Revoking(revoking) => {
+                self.out.flush()?;
+                let is_going = |place: &TopicPartition| revoking.partitions().contains(place);
+                let going = self.offsets(is_going);
+                if self.commits && !going.is_empty() {
+                    let commit = self.handle.commit_offsets(going);
+                    if let Ok(outcome) = tokio::time::timeout_at(revoking.deadline(), commit).await
+                    {
+                        self.settle(outcome, options);
+                    }
+                }
+            }
+            RebalanceEvent::Revoked(partitions) | RebalanceEvent::Lost { partitions, .. } => {
+                self.read.retain(|place, _| !partitions.contains(place));
+            }
+            _ => {}
         }
         Ok(())
+    }
+
+    /// Forgets what is committed.
+    fn settle(&mut self, outcome: CommitOutcome, options: &Options) {
+        let committed = match &outcome {
+            Ok(committed) => committed,
+            Err(failed) => {
+                self.warn(options, failed.error());
+                failed.committed()
+            }
+        };
+        for (place, offset) in committed {
+            if self.read.get(place) == Some(offset) {
+                self.read.remove(place);
+            }
+        }
+    }
+
+    /// Commits what was written, and leaves the group in any case.
+    async fn finish(&mut self, consumer: Consumer) -> Result<(), Failure> {
+        let is_written = self.out.flush().is_ok();
+        let mut committed = Ok(());
+        if self.commits && !self.read.is_empty() && is_written {
+            committed = match self.handle.commit_offsets(self.offsets(|_| true)).await {
+                Ok(_) => Ok(()),
+                Err(failed) => Err(Failure::from(Error::from(failed))),
+            };
+        }
+        let closed = consumer.close_with(CloseOptions::default().timeout(CLOSE_WITHIN)).await;
+        committed?;
+        Ok(closed?)
+    }
+
+    /// A signal came while it was finishing.
+    fn left_in_a_hurry(&self) -> Failure {
+        let failure = Failure::new(format!(
+            "interrupted after {} records before all was committed and the group was left",
+            self.records
+        ));
+        failure.advise("Whoever reads on in the group may read some of them again.")
     }
 
     fn is_done(&self) -> bool {
@@ -312,11 +424,18 @@ impl Run {
         Ok(())
     }
 
-    async fn tick(&mut self) -> Result<(), Failure> {
+    async fn tick(&mut self, options: &Options) -> Result<(), Failure> {
         self.out.flush()?;
-        if self.commits && !self.read.is_empty() && self.committed.elapsed() >= COMMIT_EVERY {
+        if let Some(committing) = &mut self.committing
+            && let Ok(outcome) = tokio::time::timeout(Duration::ZERO, committing).await
+        {
+            self.committing = None;
+            self.settle(outcome, options);
+        }
+        let is_due = self.committing.is_none() && self.committed.elapsed() >= COMMIT_EVERY;
+        if self.commits && !self.read.is_empty() && is_due {
             // A later commit makes up for one that fails; the last one is waited for.
-            drop(self.handle.commit_offsets_async(self.offsets()));
+            self.committing = Some(self.handle.commit_offsets_async(self.offsets(|_| true)));
             self.committed = Instant::now();
         }
         if let Some(ends) = &mut self.ends {
@@ -335,10 +454,10 @@ impl Run {
         Ok(())
     }
 
-    fn offsets(&self) -> Offsets {
-        self.read
-            .iter()
-            .fold(Offsets::new(), |offsets, (place, next)| offsets.with(place.clone(), *next))
+    /// What is to be committed of some partitions.
+    fn offsets(&self, of: impl Fn(&TopicPartition) -> bool) -> Offsets {
+        let some = self.read.iter().filter(|(place, _)| of(place));
+        some.fold(Offsets::new(), |offsets, (place, next)| offsets.with(place.clone(), *next))
     }
 
     /// A bar, where somebody sees it and knows how long it is.

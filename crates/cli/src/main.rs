@@ -26,7 +26,7 @@ use crate::failure::Exit;
 
 /// A Kafka-compatible broker whose consumer groups explain themselves, and the tools to work with it and with any Kafka.
 #[derive(Debug, Parser)]
-#[command(name = "kavka", version, about, propagate_version = true)]
+#[command(name = "kavka", version, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{ArgMatches, Args, FromArgMatches};
+use clap::{ArgMatches, Args, FromArgMatches, builder::Resettable};
 use kavka_client::{Admin, AdminBuilder};
 
 use crate::{
@@ -80,7 +80,11 @@ pub(crate) fn allow_everywhere(command: clap::Command) -> clap::Command {
     let clients = inner.into_iter().filter(|name| !NO_CLIENTS.contains(&name.as_str()));
     let command =
         clients.fold(command, |command, name| command.mut_subcommand(name, allow_everywhere));
+    // Augmenting takes what the options' struct is documented with for what the command is about.
+    let (about, long_about) = (command.get_about().cloned(), command.get_long_about().cloned());
     Options::augment_args(command)
+        .about(Resettable::from(about))
+        .long_about(Resettable::from(long_about))
 }
 
 fn name_of(command: &clap::Command) -> String {
@@ -261,11 +265,18 @@ impl Options {
 
 /// A client for administration with these properties.
 pub(crate) fn admin(properties: &Properties) -> Result<Admin, Failure> {
+    build(properties.known_to(AdminBuilder::knows))
+}
+
+/// The same beside another client, whose properties these are: those that it does not know are the other's.
+pub(crate) fn admin_beside(properties: &Properties) -> Result<Admin, Failure> {
     let known = properties.known_to(AdminBuilder::knows);
-    let mut builder = Admin::builder();
-    for (name, value) in known {
-        builder = builder.property(name, value);
-    }
+    build(known.filter(|(name, _)| AdminBuilder::knows(name)))
+}
+
+fn build<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Admin, Failure> {
+    let builder =
+        properties.fold(Admin::builder(), |builder, (name, value)| builder.property(name, value));
     Ok(builder.build()?)
 }
 

@@ -107,6 +107,9 @@ const BATCH_BYTES: usize = 256 << 10;
 /// How many deliveries are waited for at most before more is read.
 const UNDER_WAY: usize = 20_000;
 
+/// How long the last deliveries may take before it is told that they are waited for.
+const QUIET_WAIT: Duration = Duration::from_secs(2);
+
 /// What became of the records of a partition.
 #[derive(Debug, Default)]
 struct Written {
@@ -121,53 +124,22 @@ pub(crate) fn run(args: Args, options: &Options) -> Result<(), Failure> {
 
 async fn produce(options: &Options, args: Args) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::new(error.to_string()))?;
-    let producer = producer(options, &args)?;
-    let mut input = Input::open(&args.files)?;
-    let mut under_way: VecDeque<(Place, DeliveryFuture)> = VecDeque::new();
-    let mut written: BTreeMap<i32, Written> = BTreeMap::new();
-    let mut interrupted = pin!(signals.next());
-    let mut done = 'input: loop {
-        let block = tokio::select! {
-            block = input.next() => block,
-            _ = &mut interrupted => Ok(None),
-        };
-        let block = match block {
-            Ok(Some(block)) => block,
-            Ok(None) => break Ok(()),
-            Err(failed) => break Err(failed),
-        };
-        for (place, line) in block.lines() {
-            let sent = match args.format {
-                LineFormat::Text => producer.send(args.text(line)).await,
-                LineFormat::Jsonl => match args.record(line) {
-                    Ok(record) => producer.send(args.sent(&record)).await,
-                    Err(wrong) => {
-                        let wrong = format!("{}: {wrong}", input.shown(place));
-                        break 'input Err(Failure::usage(wrong).advise(
-                            "See docs/cli.md for what a line of JSON has; lines before this one were sent.",
-                        ));
-                    }
-                },
-            };
-            match sent {
-                Ok(delivery) => under_way.push_back((place, delivery)),
-                Err(error) => break 'input Err(undelivered(&input.shown(place), error)),
-            }
-            if under_way.len() > UNDER_WAY
-                && let Some((place, delivery)) = under_way.pop_front()
-                && let Err(error) = count(&mut written, delivery.await)
-            {
-                break 'input Err(undelivered(&input.shown(place), error));
-            }
-        }
+    let mut run = Run {
+        producer: producer(options, &args)?,
+        input: Input::open(&args.files)?,
+        under_way: VecDeque::new(),
+        written: BTreeMap::new(),
+        undelivered: None,
     };
-    for (place, delivery) in under_way {
-        if let Err(error) = count(&mut written, delivery.await) {
-            done = done.and(Err(undelivered(&input.shown(place), error)));
-        }
+    let read = run.send_all(&args, &mut signals).await;
+    let delivered = run.settle(options, &mut signals).await;
+    if delivered.is_ok() {
+        // Nothing is left to be delivered: this only ends connections.
+        drop(run.producer.close(Duration::from_secs(1)).await);
     }
-    // Nothing is left to be delivered: this only ends connections.
-    drop(producer.close(Duration::from_secs(1)).await);
+    // A line that was not delivered is told before what came of it: that the rest was not read.
+    let lost = run.undelivered.map_or(Ok(()), |lost| Err(lost.failure(&run.input)));
+    let done = lost.and(read).and(delivered);
     let mut table = Table::new([
         column("topic"),
         column("partition"),
@@ -175,7 +147,7 @@ async fn produce(options: &Options, args: Args) -> Result<(), Failure> {
         column("first_offset"),
         column("last_offset"),
     ]);
-    for (partition, written) in written {
+    for (partition, written) in run.written {
         table.push([
             args.topic.as_str().into(),
             partition.into(),
@@ -191,6 +163,173 @@ async fn produce(options: &Options, args: Args) -> Result<(), Failure> {
         Report::list("kavka.produce", table).print(options.format())?;
     }
     done
+}
+
+/// A command under way.
+struct Run {
+    producer: Producer,
+    input: Input,
+    /// What was sent and not acknowledged when it was last looked at, in order.
+    under_way: VecDeque<(Place, DeliveryFuture)>,
+    written: BTreeMap<i32, Written>,
+    undelivered: Option<Undelivered>,
+}
+
+/// Records that were refused.
+struct Undelivered {
+    /// The first of them.
+    place: Place,
+    error: Error,
+    /// How many came after it.
+    more: usize,
+}
+
+impl Run {
+    /// Sends what comes until it ends, a record fails, or a signal comes.
+    async fn send_all(&mut self, args: &Args, signals: &mut Signals) -> Result<(), Failure> {
+        loop {
+            let block = tokio::select! {
+                biased;
+                _ = signals.next() => return match self.input.waiting() {
+                    Some(place) => Err(self.interrupted(place)),
+                    None => Ok(()),
+                },
+                block = self.input.next() => block?,
+            };
+            let Some(block) = block else { return Ok(()) };
+            for (place, line) in block.lines() {
+                let record;
+                let sent = match args.format {
+                    LineFormat::Text => args.text(line),
+                    LineFormat::Jsonl if line.trim_ascii().is_empty() => continue,
+                    LineFormat::Jsonl => {
+                        record =
+                            args.record(line).map_err(|wrong| self.no_record(place, &wrong))?;
+                        args.sent(&record)
+                    }
+                };
+                // A signal is looked for only where there is waiting to do.
+                let sent = tokio::select! {
+                    biased;
+                    sent = self.producer.send(sent) => sent,
+                    _ = signals.next() => return Err(self.interrupted(place)),
+                };
+                match sent {
+                    Ok(delivery) => self.under_way.push_back((place, delivery)),
+                    Err(error) => {
+                        self.lose(place, error);
+                        return Ok(());
+                    }
+                }
+                if self.under_way.len() > UNDER_WAY {
+                    tokio::select! {
+                        biased;
+                        () = self.settle_one() => {}
+                        _ = signals.next() => return Err(self.interrupted(place.next())),
+                    }
+                    if self.undelivered.is_some() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for what is under way. A signal ends that.
+    async fn settle(&mut self, options: &Options, signals: &mut Signals) -> Result<(), Failure> {
+        let quiet = tokio::time::sleep(QUIET_WAIT);
+        let mut quiet = pin!(quiet);
+        let mut is_told = false;
+        while !self.under_way.is_empty() {
+            tokio::select! {
+                biased;
+                () = self.settle_one() => {}
+                _ = signals.next() => return self.give_up().await,
+                () = &mut quiet, if !is_told => {
+                    is_told = true;
+                    let left = self.under_way.len();
+                    options.notes().say(format_args!(
+                        "Waiting for {left} records to be acknowledged; an interrupt ends that."
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest record that is under way. Cancel safe.
+    async fn settle_one(&mut self) {
+        let Some((_, delivery)) = self.under_way.front_mut() else { return };
+        let delivery = delivery.await;
+        if let Some((place, _)) = self.under_way.pop_front() {
+            self.settled(place, delivery);
+        }
+    }
+
+    /// Counts what is acknowledged by now, and names the rest.
+    async fn give_up(&mut self) -> Result<(), Failure> {
+        let (mut unknown, mut first) = (0_usize, None);
+        for (place, delivery) in std::mem::take(&mut self.under_way) {
+            match tokio::time::timeout(Duration::ZERO, delivery).await {
+                Ok(delivery) => self.settled(place, delivery),
+                Err(_) => {
+                    unknown += 1;
+                    first = first.or(Some(place));
+                }
+            }
+        }
+        let Some(first) = first else { return Ok(()) };
+        let first = self.input.shown(first);
+        Err(Failure::new(format!(
+            "interrupted: {unknown} records, the first of {first}, were not acknowledged, and may be in the topic or not"
+        ))
+        .advise("Look into the topic before sending them again."))
+    }
+
+    fn settled(&mut self, place: Place, delivery: Result<Delivery, Error>) {
+        match delivery {
+            Ok(delivery) => {
+                let partition = self.written.entry(delivery.partition).or_default();
+                partition.records += 1;
+                partition.first =
+                    partition.first.min(delivery.offset).or(partition.first).or(delivery.offset);
+                partition.last = partition.last.max(delivery.offset);
+            }
+            Err(error) => self.lose(place, error),
+        }
+    }
+
+    fn lose(&mut self, place: Place, error: Error) {
+        match &mut self.undelivered {
+            // The line that could not be taken any more comes after those that were.
+            Some(lost) if lost.place <= place => lost.more += 1,
+            Some(lost) => {
+                *lost = Undelivered { place, error, more: lost.more + 1 };
+            }
+            None => self.undelivered = Some(Undelivered { place, error, more: 0 }),
+        }
+    }
+
+    fn interrupted(&self, place: Place) -> Failure {
+        let place = self.input.shown(place);
+        Failure::new(format!("interrupted: {place} and what follows was not sent"))
+    }
+
+    fn no_record(&self, place: Place, wrong: &str) -> Failure {
+        Failure::usage(format!("{}: {wrong}", self.input.shown(place)))
+            .advise("See docs/cli.md for what a line of JSON has; lines before this one were sent.")
+    }
+}
+
+impl Undelivered {
+    fn failure(self, input: &Input) -> Failure {
+        let place = input.shown(self.place);
+        let what = match self.more {
+            0 => format!("{place} was not delivered"),
+            more => format!("{place} and {more} later records were not delivered"),
+        };
+        Failure::from(self.error).while_doing(what)
+    }
 }
 
 fn producer(options: &Options, args: &Args) -> Result<Producer, Failure> {
@@ -284,20 +423,4 @@ impl Args {
             None => sent,
         }
     }
-}
-
-fn count(
-    written: &mut BTreeMap<i32, Written>,
-    delivery: Result<Delivery, Error>,
-) -> Result<(), Error> {
-    let delivery = delivery?;
-    let partition = written.entry(delivery.partition).or_default();
-    partition.records += 1;
-    partition.first = partition.first.min(delivery.offset).or(partition.first).or(delivery.offset);
-    partition.last = partition.last.max(delivery.offset);
-    Ok(())
-}
-
-fn undelivered(place: &str, error: Error) -> Failure {
-    Failure::from(error).while_doing(format_args!("{place} was not delivered"))
 }

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     failure::Failure,
-    group::plan::{self, Scope},
+    group::plan::{self, NoScope, Scope},
     options,
 };
 
@@ -331,10 +331,12 @@ async fn delete_offsets<W: Write>(
     for scope in scopes(flags)? {
         match plan::within(admin, std::slice::from_ref(&scope)).await {
             Ok(partitions) => places.extend(partitions),
-            Err(error) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => {
+            Err(NoScope { error, .. })
+                if error.code() == Some(ErrorCode::UnknownTopicOrPartition) =>
+            {
                 rows.push((scope.topic.to_string(), "-".to_owned(), Some(error)));
             }
-            Err(error) => return Err(error.into()),
+            Err(NoScope { error, .. }) => return Err(error.into()),
         }
     }
     let outcomes = admin.delete_group_offsets(group, places).await;

@@ -5,7 +5,7 @@ use kavka_client::{Error, ErrorCode, TopicPartition};
 use super::{
     missing,
     plan::{self, Scope},
-    seek::scope,
+    seek::{no_scope, scope},
 };
 use crate::{
     completions,
@@ -27,7 +27,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(options: &Options, args: Args) -> Result<(), Failure> {
     let admin = options.admin()?;
-    let places = plan::within(&admin, &args.topics).await?;
+    let places = plan::within(&admin, &args.topics).await.map_err(no_scope)?;
     let outcomes = admin.delete_group_offsets(args.group.as_str(), places).await;
     let mut table =
         Table::new([column("group"), column("topic"), column("partition"), column("deleted")]);

@@ -77,7 +77,7 @@ pub(crate) async fn look(
     for group in groups {
         let description = described.remove(group).unwrap_or_else(|| Err(unanswered(group)));
         let offsets = offsets.remove(group).unwrap_or_else(|| Err(unanswered(group)));
-        let view = description.and_then(|description| Ok(joined(description, offsets?)));
+        let view = description.and_then(|description| joined(description, offsets?));
         views.insert(group.clone(), view);
     }
 
@@ -115,7 +115,7 @@ pub(crate) async fn ends(
 fn joined(
     description: GroupDescription,
     offsets: BTreeMap<TopicPartition, Result<Option<CommittedOffset>, Error>>,
-) -> Overview {
+) -> Result<Overview, Error> {
     let mut owners: BTreeMap<&TopicPartition, usize> = BTreeMap::new();
     for (at, member) in description.members.iter().enumerate() {
         for place in member.assignment.iter().flatten() {
@@ -124,7 +124,7 @@ fn joined(
     }
     let mut committed: BTreeMap<TopicPartition, CommittedOffset> = BTreeMap::new();
     for (place, offset) in offsets {
-        if let Ok(Some(offset)) = offset {
+        if let Some(offset) = offset? {
             committed.insert(place, offset);
         }
     }
@@ -139,7 +139,7 @@ fn joined(
             place,
         })
         .collect();
-    Overview { partitions, description }
+    Ok(Overview { partitions, description })
 }
 
 fn unanswered(group: &ByteString) -> Error {

@@ -77,8 +77,18 @@ impl Scope {
     }
 }
 
+/// Why it is not known which partitions a topic has.
+#[derive(Debug)]
+pub(crate) struct NoScope {
+    pub(crate) topic: ByteString,
+    pub(crate) error: Error,
+}
+
 /// The partitions that scopes name. Those that are numbered are taken as they are.
-pub(crate) async fn within(admin: &Admin, scopes: &[Scope]) -> Result<Vec<TopicPartition>, Error> {
+pub(crate) async fn within(
+    admin: &Admin,
+    scopes: &[Scope],
+) -> Result<Vec<TopicPartition>, NoScope> {
     let whole = scopes.iter().filter(|scope| scope.partitions.is_empty());
     let mut described = admin.describe_topics(whole.map(|scope| scope.topic.clone())).await;
     let mut places = Vec::new();
@@ -86,7 +96,8 @@ pub(crate) async fn within(admin: &Admin, scopes: &[Scope]) -> Result<Vec<TopicP
         if scope.partitions.is_empty() {
             // The same topic twice is the topic once.
             let Some(topic) = described.remove(&scope.topic) else { continue };
-            let partitions = topic?.partitions.into_iter();
+            let topic = topic.map_err(|error| NoScope { topic: scope.topic.clone(), error })?;
+            let partitions = topic.partitions.into_iter();
             places.extend(
                 partitions.map(|it| TopicPartition::new(scope.topic.clone(), it.partition)),
             );

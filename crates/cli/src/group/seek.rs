@@ -14,7 +14,7 @@ use kavka_client::{
 
 use super::{
     offsets_file,
-    plan::{self, NoPlan, Scope, Step, Target},
+    plan::{self, NoPlan, NoScope, Scope, Step, Target},
 };
 use crate::{
     completions,
@@ -36,7 +36,7 @@ pub(super) struct Args {
     to: Option<Target>,
 
     /// To this offset in every partition
-    #[arg(long, value_name = "OFFSET", group = "target", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "OFFSET", group = "target", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..))]
     to_offset: Option<i64>,
 
     /// So many records forward, or back if negative
@@ -70,6 +70,10 @@ pub(super) struct Args {
     /// Only this topic, or of it only some partitions: orders:0,2; repeatable [default: all that has a committed offset]
     #[arg(long = "topic", value_name = "TOPIC[:N,N]", value_parser = scope, conflicts_with = "from_file", add = completions::topics())]
     topics: Vec<Scope>,
+
+    /// All that has a committed offset; this is the default
+    #[arg(long, conflicts_with_all = ["topics", "from_file"])]
+    all_topics: bool,
 
     /// Do it
     #[arg(long, conflicts_with = "dry_run")]
@@ -264,16 +268,21 @@ async fn chosen(
             }
             return Ok(committed);
         }
-        _ => {
-            let places = plan::within(admin, &args.topics).await;
-            places.map_err(Failure::from)?.into_iter().collect()
-        }
+        _ => plan::within(admin, &args.topics).await.map_err(no_scope)?.into_iter().collect(),
     };
     let now = |place: TopicPartition| {
         let offset = committed.get(&place).copied().flatten();
         (place, offset)
     };
     Ok(places.into_iter().map(now).collect())
+}
+
+/// Why the partitions that were named are not known.
+pub(super) fn no_scope(NoScope { topic, error }: NoScope) -> Failure {
+    match error.code() {
+        Some(ErrorCode::UnknownTopicOrPartition) => crate::topic::missing(&topic),
+        _ => error.into(),
+    }
 }
 
 /// Why there is no plan, in a sentence.

@@ -26,10 +26,17 @@ pub(super) struct Block {
 }
 
 /// The place of a line. Small, for there is one for each record that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     file: u32,
     number: u64,
+}
+
+impl Place {
+    /// The line behind it.
+    pub(super) fn next(self) -> Self {
+        Self { number: self.number + 1, ..self }
+    }
 }
 
 /// Lines that come.
@@ -73,6 +80,11 @@ impl Input {
     /// The next lines; none at the end. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Option<Block>, Failure> {
         self.blocks.recv().await.transpose()
+    }
+
+    /// The first line that was read and not taken, if there is one. It is taken with it.
+    pub(super) fn waiting(&mut self) -> Option<Place> {
+        Some(self.blocks.try_recv().ok()?.ok()?.first)
     }
 
     /// A place as people say it.

@@ -66,7 +66,10 @@ struct Header {
 
 /// The record of a line of JSON.
 pub(crate) fn from_json(line: &str) -> Result<Record, String> {
-    let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let line: Line = serde_json::from_str(line).map_err(|error| {
+        // Which line it is, the caller knows better.
+        error.to_string().replace(" at line 1 column ", " at column ")
+    })?;
     let headers = line.headers.into_iter().map(|header| {
         let value = bytes_of("the header's value", header.value, header.value_base64)?;
         Ok((header.name, value))

@@ -19,7 +19,7 @@ use kavka_protocol::{
     },
 };
 use kavka_testkit::{
-    Builder, TestBroker,
+    Builder, GroupCondition, GroupState, TestBroker,
     raw::{RawClient, batch},
 };
 use serde_json::Value;
@@ -138,6 +138,27 @@ impl Cluster {
         let response = client.call(request).await;
         let rows = response.topics.iter().flat_map(|topic| &topic.partitions);
         rows.for_each(|row| assert_eq!(row.error_code, ErrorCode::None));
+    }
+
+    /// A second member makes the one of a group join again, which that does not.
+    pub(crate) async fn unsettle(&self, group: &str) -> RawClient {
+        let mut client = self.client().await;
+        let mut request = JoinGroupRequest {
+            group_id: group.into(),
+            session_timeout_ms: 300_000,
+            rebalance_timeout_ms: 300_000,
+            protocol_type: "consumer".into(),
+            protocols: vec![JoinGroupRequestProtocol {
+                name: "range".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        request.member_id = client.call(request.clone()).await.member_id;
+        client.send(&request, 9).await;
+        let rebalancing = GroupCondition::state(GroupState::PreparingRebalance);
+        self.broker.wait_for_group(group, rebalancing, PATIENCE).await.unwrap();
+        client
     }
 }
 

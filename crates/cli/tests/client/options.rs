@@ -143,6 +143,31 @@ async fn completions_name_what_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn help_and_manual_say_what_each_command_is_for() {
+    let cluster = Cluster::start().await;
+    for (command, about) in [
+        (&[][..], "A Kafka-compatible broker whose consumer groups explain themselves"),
+        (&["topic"], "Look at topics and change them"),
+        (&["group"], "Look at consumer groups and change them"),
+        (&["group", "check"], "Check conditions, as a probe"),
+        (&["produce"], "Send records, a line each"),
+        (&["consume"], "Read records"),
+        (&["serve"], "Run the broker"),
+    ] {
+        for flag in ["-h", "--help"] {
+            let help = cluster.run(&[command, &[flag]].concat());
+            assert!(help.data().starts_with(about), "{command:?} {help:?}");
+        }
+        // What is in a page of manual has its hyphens escaped.
+        let page = cluster.run(&[&["man"], command].concat());
+        let about = about.replace('-', "\\-");
+        assert!(page.data().contains(&about), "{command:?} {page:?}");
+    }
+    let help = cluster.run(&["--help"]);
+    assert!(help.data().contains("  consume      Read records\n"), "{help:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn there_is_a_manual_page_for_each_command() {
     let cluster = Cluster::start().await;
     let page = cluster.run(&["man"]);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kavka_testkit::TestBroker;
+use kavka_testkit::{GroupCondition, GroupState, TestBroker};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, PATIENCE, only};
@@ -119,6 +119,15 @@ async fn lines_that_are_no_records_are_named_and_those_before_are_sent() {
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("standard input, line 2: unknown field `vallue`"), "{ran:?}");
     assert_eq!(cluster.lines("orders").len(), 1);
+    // An empty line is no record; places are those of the input.
+    let ran = cluster.run_with(
+        &["produce", "orders", "-f", "jsonl"],
+        b"{\"value\":\"b\"}\n\n \r\n{\"value\":\"c\"\n",
+    );
+    assert_eq!(ran.code, 2, "{ran:?}");
+    let said = "standard input, line 4: EOF while parsing an object at column 12\n";
+    assert!(ran.stderr.contains(said), "{ran:?}");
+    assert_eq!(cluster.lines("orders").len(), 2);
     let args = ["produce", "nowhere", "--timeout", "300ms"];
     let ran = cluster.run_with(&args, b"a\n");
     ran.failed(1, "standard input, line 1 was not delivered");
@@ -222,6 +231,18 @@ async fn a_group_reads_on_where_it_committed() {
     cluster.run(&["group", "check", "readers", "--max-lag", "0", "--state", "Empty"]).data();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_takes_the_properties_of_consumers() {
+    let cluster = cluster().await;
+    cluster.run_with(&["produce", "orders", "-q"], b"a\n").data();
+    let read = |more: &[&str]| cluster.consume(&[&["orders"], &ALL[..], more].concat());
+    assert_eq!(read(&["--read-committed"]).data(), "a\n");
+    assert_eq!(read(&["-X", "isolation.level=read_committed"]).data(), "a\n");
+    assert_eq!(read(&["-X", "fetch.min.bytes=1"]).data(), "a\n");
+    read(&["-X", "acks=all"]).failed(2, "there is no property acks");
+    read(&["-X", "fetch.min.byte=1"]).failed(2, "did you mean fetch.min.bytes?");
+}
+
 /// A command that goes on until it is stopped.
 struct Running {
     child: Child,
@@ -244,6 +265,12 @@ impl Running {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line
+    }
+
+    #[cfg(unix)]
+    fn give(&mut self, bytes: &[u8]) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        std::io::Write::write_all(stdin, bytes).unwrap();
     }
 
     #[cfg(unix)]
@@ -328,4 +355,106 @@ async fn a_reader_that_goes_away_ends_consuming_without_a_failure() {
     drop(stdout);
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_leaves_its_group() {
+    let cluster = cluster().await;
+    let many = "0123456789\n".repeat(50_000);
+    cluster.run_with(&["produce", "orders", "-q"], many.as_bytes()).data();
+    let mut command =
+        cluster.command(&["consume", "orders", "-g", "readers", "--from", "earliest"]);
+    let mut running = Running::start(&mut command);
+    running.line();
+    let Running { child, stdout } = running;
+    drop(stdout);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    // Nobody waits for its session.
+    cluster.run(&["group", "check", "readers", "--state", "Empty"]).data();
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_group_takes_away_is_committed_before_and_not_after() {
+    let cluster = cluster().await;
+    for partition in ["0", "1", "2"] {
+        cluster.run_with(&["produce", "wide", "-q", "-p", partition], b"a\nb\n").data();
+    }
+    let start = || {
+        let args = ["consume", "wide", "-g", "readers", "--from", "earliest"];
+        Running::start(cluster.command(&args).args(["-X", "heartbeat.interval.ms=50"]))
+    };
+    let settled = async |members| {
+        let settled = GroupCondition::state(GroupState::Stable).with_members(members);
+        cluster.broker.wait_for_group("readers", settled, PATIENCE).await.unwrap();
+    };
+    let committed = async || {
+        let offsets = cluster.broker.committed("readers").await.unwrap();
+        offsets.into_values().collect::<Vec<_>>()
+    };
+    let mut first = start();
+    (0..6).for_each(|_| drop(first.line()));
+    let second = start();
+    settled(2).await;
+    assert_eq!(committed().await, [2, 2, 2]);
+    // What was taken away is not committed again, nor is that an error at the end.
+    first.interrupt();
+    let (code, stderr) = first.wait();
+    assert_eq!((code, stderr.as_str()), (0, "Read 6 records.\n"));
+    settled(1).await;
+    second.interrupt();
+    let (code, stderr) = second.wait();
+    assert_eq!((code, stderr.as_str()), (0, "Read 0 records.\n"));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_waiting_for_a_cluster_that_does_not_answer() {
+    let cluster = cluster().await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let interrupted = |args: &[&str]| {
+        let mut running = Running::start(cluster.command(args).args(["-q", "-b", &address]));
+        if args[0] == "produce" {
+            running.give(b"a\nb\n");
+        }
+        // It listens for signals before it connects.
+        let _connection = silent.accept().unwrap();
+        running.interrupt();
+        running.wait()
+    };
+    let said = "error: interrupted: standard input, line 1 and what follows was not sent\n";
+    assert_eq!(interrupted(&["produce", "orders"]), (1, said.to_owned()));
+    for (more, code) in [(&["--until", "end"][..], 3), (&["-n", "1"], 3), (&[], 0)] {
+        let ended = interrupted(&[&["consume", "orders"], more].concat());
+        assert_eq!(ended, (code, String::new()), "{more:?}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_while_deliveries_are_waited_for_names_what_is_not_acknowledged() {
+    let cluster = cluster().await;
+    let mut running = Running::start(&mut cluster.command(&["produce", "orders"]));
+    running.give(b"a\n");
+    cluster.broker.wait_for_records("orders", 1, PATIENCE).await.unwrap();
+    cluster.broker.crash().await;
+    running.give(b"b\nc\n");
+    drop(running.child.stdin.take());
+    let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(said, "Waiting for 2 records to be acknowledged; an interrupt ends that.\n");
+    running.interrupt();
+    said.clear();
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(
+        said,
+        "error: interrupted: 2 records, the first of standard input, line 2, were not acknowledged, and may be in the topic or not\n"
+    );
+    let mut stdout = String::new();
+    running.stdout.read_to_string(&mut stdout).unwrap();
+    assert!(stdout.contains("orders          0        1             0            0"), "{stdout}");
+    assert_eq!(running.child.wait().unwrap().code(), Some(1));
 }

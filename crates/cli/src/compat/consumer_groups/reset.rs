@@ -14,7 +14,7 @@ use super::{Flags, Name, Output, Stop, UNKNOWN_PARTITION, chosen, flags, scopes,
 use crate::{
     group::{
         offsets_file::{self, Offsets},
-        plan::{self, NoPlan, Step, Target},
+        plan::{self, NoPlan, NoScope, Step, Target},
     },
     time,
 };
@@ -80,7 +80,7 @@ async fn reset<W: Write>(
         _ if flags.has(Name::AllTopics) => now,
         _ if flags.has(Name::Topic) => {
             let places = plan::within(admin, &scopes(flags)?).await;
-            let places = places.map_err(|error| match error.code() {
+            let places = places.map_err(|NoScope { error, .. }| match error.code() {
                 Some(ErrorCode::UnknownTopicOrPartition) => {
                     Stop::Failed(UNKNOWN_PARTITION.to_owned())
                 }

@@ -56,3 +56,17 @@ async fn no_group_is_not_met_no_cluster_is_a_failure_no_condition_is_wrong_usage
         .failed(1, "127.0.0.1:1");
     cluster.run(&["group", "check", "nobody"]).failed(2, "--max-lag");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lag_that_nobody_knows_is_not_0() {
+    let cluster = Cluster::start().await;
+    let _first = Member::join(&cluster, "billing", None, "orders", &[0, 1, 2]).await;
+    let _second = cluster.unsettle("billing").await;
+    let ran = cluster.run(&["group", "check", "billing", "--max-lag", "0", "--max-total-lag", "9"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stderr.contains("lag is not known while the group rebalances"), "{ran:?}");
+    let document = cluster.run(&["group", "check", "billing", "--max-lag", "0", "-o", "json"]);
+    let document: Value = serde_json::from_str(&document.stdout).unwrap();
+    crate::schema::check(&document);
+    assert_eq!(document["data"][0]["found"], "unknown");
+}

@@ -1,9 +1,6 @@
 //! `kavka group list` and `kavka group describe`.
 
-use kavka_protocol::messages::JoinGroupRequest;
-use kavka_testkit::{GroupCondition, GroupState};
-
-use crate::cluster::{Cluster, Member, PATIENCE, only};
+use crate::cluster::{Cluster, Member, only};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_is_shown_with_members_offsets_and_lag_in_one_call() {
@@ -54,24 +51,7 @@ async fn a_group_that_rebalances_is_shown_with_its_offsets() {
     cluster.produce("orders", 0, &["a", "b", "c"]).await;
     cluster.commit("billing", "orders", &[(0, 1)]).await;
     let first = Member::join(&cluster, "billing", None, "orders", &[0, 1, 2]).await;
-    // A second member makes the first one join again, which it does not.
-    let mut second = cluster.client().await;
-    let mut request = JoinGroupRequest {
-        group_id: "billing".into(),
-        session_timeout_ms: 300_000,
-        rebalance_timeout_ms: 300_000,
-        protocol_type: "consumer".into(),
-        protocols: vec![kavka_protocol::messages::join_group_request::JoinGroupRequestProtocol {
-            name: "range".into(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    request.member_id = second.call(request.clone()).await.member_id;
-    second.send(&request, 9).await;
-    let rebalancing = GroupCondition::state(GroupState::PreparingRebalance);
-    cluster.broker.wait_for_group("billing", rebalancing, PATIENCE).await.unwrap();
-
+    let _second = cluster.unsettle("billing").await;
     let ran = cluster.run(&["group", "describe", "billing", "-o", "json"]);
     assert!(ran.stderr.contains("Group billing is rebalancing"), "{ran:?}");
     let group = only(&ran.json());

@@ -96,6 +96,9 @@ async fn what_was_exported_is_imported() {
     let cluster = cluster().await;
     let ran = cluster.run(&["group", "seek", "billing", "--to-current", "--export", "-q"]);
     assert_eq!(ran.data(), "orders,0,3\norders,1,2\n");
+    let all =
+        ["group", "seek", "billing", "--to-current", "--all-topics", "--dry-run", "--export", "-q"];
+    assert_eq!(cluster.run(&all).data(), ran.data());
     let file = cluster.home.path().join("offsets.csv");
     let path = file.to_str().unwrap();
     fs::write(&file, &ran.stdout).unwrap();
@@ -133,7 +136,10 @@ async fn what_cannot_be_is_refused() {
     seek(&["billing", "--to", "earliest", "--to-latest"]).failed(2, "cannot be used with");
     seek(&["billing", "--to", "yesterday"]).failed(2, "expected earliest, latest, current");
     seek(&["billing", "--to-latest", "--topic", "orders:x"]).failed(2, "\"x\" is not the number");
-    seek(&["billing", "--to-latest", "--topic", "nope"]).failed(1, "nope");
+    seek(&["billing", "--to-latest", "--topic", "nope"]).failed(1, "topic nope does not exist");
+    seek(&["billing", "--to-offset", "-1"]).failed(2, "-1 is not in 0..");
+    seek(&["billing", "--to-latest", "--topic", "orders", "--all-topics"])
+        .failed(2, "cannot be used with");
     seek(&["billing", "--to-latest", "--topic", "orders:7,8"])
         .failed(1, "there are no such partitions: orders:7, orders:8");
     seek(&["billing", "--shift-by", "1", "--topic", "orders"])
