@@ -178,7 +178,7 @@ impl World {
         };
         let found = &mut self.shards[shard].hosts[host];
         let output = found.machine.handle(now, input);
-        let is_loading = found.loading.is_some();
+        let (is_loading, is_former) = (found.loading.is_some(), found.is_fenced);
         if self.checked {
             self.check_output(shard, host, now, &output, watch);
         }
@@ -198,6 +198,9 @@ impl World {
         }
         for group::Answer { request, reply, release } in output.answers {
             self.check_twin(own, request, &reply, failed.is_some());
+            if is_former {
+                self.note_former(request, &reply);
+            }
             match failed {
                 Some(error) => self.answer(request, reply.failed(append_error(error))),
                 None if release == Release::Durable && !is_loading => {

@@ -153,6 +153,47 @@ pub const CODES: &[(&str, &[ErrorCode])] = {
     ]
 };
 
+/// Every error code in a reply, with the name of its API.
+pub(crate) fn each_code(reply: &Reply, mut see: impl FnMut(&'static str, ErrorCode)) {
+    match reply {
+        Reply::Join(join) => see("JoinGroup", join.error),
+        Reply::Sync(sync) => see("SyncGroup", sync.error),
+        Reply::Heartbeat(code) => see("Heartbeat", *code),
+        Reply::Leave(leave) if leave.members.is_empty() => see("LeaveGroup", leave.error),
+        Reply::Leave(leave) => {
+            leave.members.iter().for_each(|member| see("LeaveGroup", member.error));
+        }
+        Reply::CommitOffsets(commit) => {
+            for (_, code) in commit.topics.iter().flat_map(|topic| &topic.partitions) {
+                see("OffsetCommit", *code);
+            }
+        }
+        Reply::FetchOffsets(fetch) if fetch.error != ErrorCode::None => {
+            see("OffsetFetch", fetch.error);
+        }
+        Reply::FetchOffsets(fetch) => {
+            for row in fetch.topics.iter().flat_map(|topic| &topic.partitions) {
+                see("OffsetFetch", row.error);
+            }
+        }
+        Reply::DeleteOffsets(delete) if delete.error != ErrorCode::None => {
+            see("OffsetDelete", delete.error);
+        }
+        Reply::DeleteOffsets(delete) => {
+            for (_, code) in delete.topics.iter().flat_map(|(_, partitions)| partitions) {
+                see("OffsetDelete", *code);
+            }
+        }
+        Reply::DeleteGroups(groups) => {
+            groups.iter().for_each(|(_, code)| see("DeleteGroups", *code));
+        }
+        Reply::DescribeGroups(groups) => {
+            groups.iter().for_each(|group| see("DescribeGroups", group.error));
+        }
+        Reply::ListGroups(list) => see("ListGroups", list.error),
+    }
+}
+
 /// How often each fault kind and each transition has to be seen in a campaign.
 const AT_LEAST: u64 = 100;
 
@@ -171,43 +212,7 @@ impl Coverage {
     }
 
     pub(crate) fn reply(&mut self, reply: &Reply) {
-        match reply {
-            Reply::Join(join) => self.code("JoinGroup", join.error),
-            Reply::Sync(sync) => self.code("SyncGroup", sync.error),
-            Reply::Heartbeat(code) => self.code("Heartbeat", *code),
-            Reply::Leave(leave) if leave.members.is_empty() => self.code("LeaveGroup", leave.error),
-            Reply::Leave(leave) => {
-                leave.members.iter().for_each(|member| self.code("LeaveGroup", member.error));
-            }
-            Reply::CommitOffsets(commit) => {
-                for (_, code) in commit.topics.iter().flat_map(|topic| &topic.partitions) {
-                    self.code("OffsetCommit", *code);
-                }
-            }
-            Reply::FetchOffsets(fetch) if fetch.error != ErrorCode::None => {
-                self.code("OffsetFetch", fetch.error);
-            }
-            Reply::FetchOffsets(fetch) => {
-                for row in fetch.topics.iter().flat_map(|topic| &topic.partitions) {
-                    self.code("OffsetFetch", row.error);
-                }
-            }
-            Reply::DeleteOffsets(delete) if delete.error != ErrorCode::None => {
-                self.code("OffsetDelete", delete.error);
-            }
-            Reply::DeleteOffsets(delete) => {
-                for (_, code) in delete.topics.iter().flat_map(|(_, partitions)| partitions) {
-                    self.code("OffsetDelete", *code);
-                }
-            }
-            Reply::DeleteGroups(groups) => {
-                groups.iter().for_each(|(_, code)| self.code("DeleteGroups", *code));
-            }
-            Reply::DescribeGroups(groups) => {
-                groups.iter().for_each(|group| self.code("DescribeGroups", group.error));
-            }
-            Reply::ListGroups(list) => self.code("ListGroups", list.error),
-        }
+        each_code(reply, |api, code| self.code(api, code));
     }
 
     fn code(&mut self, api: &'static str, code: ErrorCode) {

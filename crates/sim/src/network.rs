@@ -7,6 +7,7 @@ use kavka_coordinator::group::{self, Input, Reply, Request, invariants::check_co
 use kavka_protocol::ErrorCode;
 
 use crate::{
+    coverage::each_code,
     plan::Fault,
     world::{Event, Kind, World},
 };
@@ -142,8 +143,17 @@ impl World {
         let group = self.groups.iter_mut().find(|group| group.id == join.group);
         if let (Some(group), Some(name)) = (group, &join.instance_id) {
             let clients = group.named.entry(name.clone()).or_default();
-            clients.entry(client).or_default().0 = now;
+            clients.entry(client).or_default().heard = now;
         }
+    }
+
+    /// What a coordinator answers that is none any more, and does not know it.
+    pub(crate) fn note_former(&mut self, asked: group::RequestId, reply: &Reply) {
+        let Some((connection, _)) = self.asked.get(&asked) else { return };
+        let client = self.connections[*connection].client;
+        each_code(reply, |_, code| {
+            self.clients[client].fenced_by_former |= code == ErrorCode::FencedInstanceId;
+        });
     }
 
     /// Whether this is the first of two that are the same.
@@ -161,11 +171,12 @@ impl World {
         self.mix_reply(&reply);
         self.note(|_| format!("   answer to {asked:?}: {reply:?}"));
         let found = &mut self.connections[connection];
-        let is_taken = matches!(&reply, Reply::Join(join) if join.error == ErrorCode::None);
-        if is_taken {
+        if let Reply::Join(join) = &reply
+            && join.error == ErrorCode::None
+        {
             for clients in self.groups.iter_mut().flat_map(|group| group.named.values_mut()) {
-                if let Some((_, taken)) = clients.get_mut(&found.client) {
-                    *taken = self.now;
+                if let Some(joins) = clients.get_mut(&found.client) {
+                    joins.taken.insert(join.member_id.clone(), self.now);
                 }
             }
         }

@@ -39,6 +39,8 @@ pub(crate) struct Process {
     last_commit: u64,
     /// What its member has told it.
     pub(crate) told: Told,
+    /// The last member id it had, also if it has none any more.
+    pub(crate) known_as: ByteString,
     /// As whom it was given its last share: its member may be in a newer round already, which can come to nothing.
     assigned_as: Option<kavka_checker::Member>,
     /// JoinGroups under way.
@@ -94,6 +96,7 @@ impl World {
             commits: BTreeMap::new(),
             last_commit: 0,
             told: Told::default(),
+            known_as: ByteString::new(),
             assigned_as: None,
             joins: BTreeSet::new(),
             asked_commits: BTreeMap::new(),
@@ -124,7 +127,15 @@ impl World {
         }
         let connections = BTreeMap::new();
         let since = self.now;
-        self.clients.push(Client { name, group, since, is_alive: true, kind, connections });
+        self.clients.push(Client {
+            name,
+            group,
+            since,
+            is_alive: true,
+            fenced_by_former: false,
+            kind,
+            connections,
+        });
         client
     }
 
@@ -175,6 +186,9 @@ impl World {
         let time = process.clock.now(now);
         process.told.foresee(&input);
         let output = process.member.handle(time, input);
+        if !process.member.member_id().is_empty() {
+            process.known_as = process.member.member_id().clone();
+        }
         assert!(
             output.requests.len() <= 8 && output.events.len() <= 64,
             "an input leads to a bounded output: {output:?}"

@@ -397,25 +397,30 @@ impl World {
 
     /// S13: who is fenced has a successor: it does not fence itself.
     pub(crate) fn check_fenced(&mut self, client: usize) {
-        let Client { group, since, kind, .. } = &self.clients[client];
-        let name = match kind {
-            Kind::Ours(process) => process.instance.map(|number| instance_name(*group, number)),
-            Kind::Foreign(foreign) => foreign.instance.clone(),
-            Kind::Operator => None,
+        let Client { group, since, kind, fenced_by_former, .. } = &self.clients[client];
+        let (name, id) = match kind {
+            Kind::Ours(process) => {
+                let name = process.instance.map(|number| instance_name(*group, number));
+                (name, &process.known_as)
+            }
+            Kind::Foreign(foreign) => (foreign.instance.clone(), &foreign.member_id),
+            Kind::Operator => return,
         };
         let named = name.as_ref().and_then(|name| self.groups[*group].named.get(name));
         let mut others = named.into_iter().flatten().filter(|(other, _)| **other != client);
-        // A return during a rebalance is not stored before its end, nor is the connection it came over: a coordinator that has
-        // moved in between takes the former id for the member's, as Apache Kafka's does.
-        let own = named.and_then(|named| named.get(&client)).map_or(0, |(_, taken)| *taken);
-        let is_forgotten = self.shards[self.groups[*group].shard].loaded_at >= own;
+        // A return during a rebalance is not stored before its end, nor is ever the connection it came over: a coordinator that has
+        // loaded in between takes the former id for the member's, as Apache Kafka's does, and a JoinGroup that was overtaken for
+        // another return.
+        let taken = named.and_then(|named| named.get(&client)).and_then(|own| own.taken.get(id));
+        let taken = taken.copied().unwrap_or(0);
+        let is_forgotten = self.shards[self.groups[*group].shard].loaded_at >= taken;
         // Or its session had ended: then the request without an id made another member of it.
         let dropped = name.as_ref().and_then(|name| self.groups[*group].dropped.get(name));
         let is_forgotten = is_forgotten || dropped.is_some_and(|at| at >= since);
-        // Or a coordinator answers that does not know yet that it is none, and has not heard of the return.
-        let is_forgotten = is_forgotten || self.shards[self.groups[*group].shard].hosts.len() > 1;
+        // Or a coordinator answered that did not know yet that it was none, and had not heard of the return.
+        let is_forgotten = is_forgotten || *fenced_by_former;
         assert!(
-            is_forgotten || others.any(|(_, (last, _))| last >= since),
+            is_forgotten || others.any(|(_, joins)| joins.heard >= *since),
             "S13: client {client} is fenced, and has no successor"
         );
         self.coverage.check("members fenced by another");

@@ -91,6 +91,8 @@ pub(crate) struct Client {
     /// When it came.
     pub(crate) since: u64,
     pub(crate) is_alive: bool,
+    /// A coordinator that was none any more has answered that it is fenced.
+    pub(crate) fenced_by_former: bool,
     pub(crate) kind: Kind,
     /// Its open connections, by node.
     pub(crate) connections: BTreeMap<usize, ConnectionNumber>,
@@ -123,8 +125,17 @@ pub(crate) struct Group {
     pub(crate) is_outdated: bool,
     /// When the coordinator last gave up a static member, by name.
     pub(crate) dropped: BTreeMap<ByteString, u64>,
-    /// JoinGroups by name: when each client's last one came to a coordinator, and when one was last answered without an error.
-    pub(crate) named: BTreeMap<ByteString, BTreeMap<usize, (u64, u64)>>,
+    /// JoinGroups by name, of each client.
+    pub(crate) named: BTreeMap<ByteString, BTreeMap<usize, NamedJoins>>,
+}
+
+/// What came of the JoinGroups with a client's instance id.
+#[derive(Debug, Default)]
+pub(crate) struct NamedJoins {
+    /// When the last one came to a coordinator.
+    pub(crate) heard: u64,
+    /// When one was last answered without an error, by the member id in the answer.
+    pub(crate) taken: BTreeMap<ByteString, u64>,
 }
 
 /// See the module.
