@@ -135,7 +135,8 @@ pub struct Processed {
 /// is set, before its partition is revoked, and at the end. After a crash the records that were not committed come again: handlers see
 /// each record at least once.
 ///
-/// If no handler finishes within `max.poll.interval.ms`, the partitions are given to others.
+/// Each handler that runs may hold 16 records. While there is room for more, records are asked for, however long handlers take; when there
+/// is none, a handler has to finish every `max.poll.interval.ms`, or the partitions are given to others.
 #[derive(Debug)]
 #[must_use = "nothing is worked on until run is called"]
 pub struct Processor {
@@ -282,15 +283,16 @@ where
     async fn run(mut self) -> Result<Processed, Error> {
         let limit = self.concurrency.saturating_mul(HELD_PER_HANDLER);
         loop {
-            self.start_ready();
-            self.let_go();
             let stops = self.stopper.is_stopped() || self.is_over;
             if stops {
-                // What has not begun comes again.
+                // What has not begun comes again. Nothing is begun first: it may stand behind the record that failed.
                 self.drop_waiting(|_| true);
-                if self.running.is_empty() {
-                    break;
-                }
+            } else {
+                self.start_ready();
+            }
+            self.let_go();
+            if stops && self.running.is_empty() {
+                break;
             }
             let takes_more = !stops && self.held < limit;
             let stopper = self.stopper.clone();

@@ -11,6 +11,8 @@ use kavka_client::{
     consumer::{DeadLetter, Ordering, Record, Retry},
 };
 
+use kavka_testkit::{ApiKey, ErrorCode};
+
 use crate::context::*;
 
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -124,6 +126,100 @@ async fn without_a_dead_letter_topic_it_stops_in_front_of_the_record() {
     .unwrap_err();
     assert!(error.to_string().contains("offset 4: the handler panicked"), "{error}");
     assert_eq!(committed(&context).await, [(0, 4)].into());
+}
+
+/// Begun all the same, it would be worked on again after the one that it stands behind.
+#[tokio::test]
+async fn a_record_behind_one_that_failed_is_not_begun() {
+    for ordering in [Ordering::Partition, Ordering::Key] {
+        let context = Context::new(1).await;
+        let servers = context.broker.bootstrap_servers();
+        let producer = Producer::builder().bootstrap_servers(&servers).build().unwrap();
+        for number in 0..10 {
+            let value = number.to_string();
+            let record = kavka_client::ProducerRecord::to(TOPIC).key("k").value(&value);
+            producer.send(record).await.unwrap().await.unwrap();
+        }
+        let processor = context.subscribed().await.process(ordering, 4).retry(Retry::never());
+        let seen: Seen = Arc::default();
+        let noted = Arc::clone(&seen);
+        let error = within(processor.run(move |record: Record| {
+            let noted = Arc::clone(&noted);
+            async move {
+                noted.lock().unwrap().push(value(&record));
+                // Those behind it are there by now, and wait.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if value(&record) == "3" { Err("on purpose") } else { Ok(()) }
+            }
+        }))
+        .await
+        .unwrap_err();
+        assert!(error.to_string().contains("offset 3"), "{error}");
+        assert_eq!(*seen.lock().unwrap(), ["0", "1", "2", "3"], "{ordering:?}");
+        assert_eq!(committed(&context).await, [(0, 3)].into());
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_cannot_be_written_stops_in_front_of_the_record() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 6), 3).await;
+    let producer = Producer::builder()
+        .bootstrap_servers(&context.broker.bootstrap_servers())
+        .property("max.block.ms", "300")
+        .build()
+        .unwrap();
+    context.broker.on(ApiKey::Metadata).topic("dead").fail(ErrorCode::TopicAuthorizationFailed);
+    let processor = context
+        .subscribed()
+        .await
+        .process(Ordering::Partition, 4)
+        .retry(Retry::never())
+        .dead_letter(DeadLetter::to(producer, "dead"));
+    let seen: Seen = Arc::default();
+    let noted = Arc::clone(&seen);
+    let error = within(processor.run(move |record: Record| {
+        let noted = Arc::clone(&noted);
+        async move {
+            noted.lock().unwrap().push(value(&record));
+            if value(&record) == "p0-2" { Err("on purpose") } else { Ok(()) }
+        }
+    }))
+    .await
+    .unwrap_err();
+    assert!(error.to_string().contains("burying orders-0 offset 2"), "{error}");
+    assert_eq!(*seen.lock().unwrap(), numbered(0, 0, 3));
+    assert_eq!(committed(&context).await, [(0, 2)].into());
+}
+
+/// A few records, one at a time, each of which takes longer than `max.poll.interval.ms`: there is room for more, so the application is there.
+#[tokio::test]
+async fn handlers_that_are_slower_than_the_poll_interval_lose_nothing_while_there_is_room() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 3), 3).await;
+    let consumer = context.builder().max_poll_interval(Duration::from_millis(300)).build().unwrap();
+    consumer.subscribe([TOPIC]).await.unwrap();
+    let handle = consumer.handle();
+    let processor = consumer.process(Ordering::Partition, 1);
+    let stopper = processor.stopper();
+    let seen: Seen = Arc::default();
+    let noted = Arc::clone(&seen);
+    let processed = within(processor.run(move |record: Record| {
+        let (noted, stopper, handle) = (Arc::clone(&noted), stopper.clone(), handle.clone());
+        async move {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            let group = handle.metrics().await.unwrap().group.unwrap();
+            noted.lock().unwrap().push(value(&record));
+            assert_eq!(group.lost_partitions, 0);
+            if value(&record) == "p0-2" {
+                stopper.stop();
+            }
+            Ok::<(), String>(())
+        }
+    }))
+    .await
+    .unwrap();
+    assert_eq!((processed.succeeded, &*seen.lock().unwrap()), (3, &numbered(0, 0, 3)));
 }
 
 #[tokio::test]
