@@ -201,11 +201,16 @@ impl Consumer {
         std::future::poll_fn(|cx| self.reader.poll_unacked(cx)).await
     }
 
-    /// A stream of one partition, for a task of its own; its records no longer come with [`Consumer::next`].
+    /// A stream of one partition, for a task of its own; its records no longer come with [`Consumer::next`]. It begins after the last
+    /// record of the partition that was handed out, which counts as consumed from here on.
     ///
     /// # Errors
     /// The partition is not assigned to this consumer, or it has such a stream already.
-    pub fn partition_stream(&self, partition: &TopicPartition) -> Result<PartitionStream, Error> {
+    pub fn partition_stream(
+        &mut self,
+        partition: &TopicPartition,
+    ) -> Result<PartitionStream, Error> {
+        self.reader.leave(partition);
         let shared = self.handle.shared();
         let reader = Reader::of(shared, partition, self.max_decompressed_bytes).ok_or_else(|| {
             let message = format!("{partition} is not assigned to this consumer, or has a stream of its own already");

@@ -88,7 +88,7 @@ impl ConsumerHandle {
 
     /// Takes part in the group with these topics, or with these in place of the former. Returns at once; what is assigned comes with
     /// [`RebalanceEvent::Assigned`](super::RebalanceEvent::Assigned) and as records. A topic that does not exist yet is read from when
-    /// it does.
+    /// it does. Without any topic it is the same as [`unsubscribe`](Self::unsubscribe).
     ///
     /// Cancel safe: once polled, it is done.
     ///
@@ -98,7 +98,11 @@ impl ConsumerHandle {
         &self,
         topics: impl IntoIterator<Item = T>,
     ) -> Result<(), Error> {
-        let topics = topics.into_iter().map(|topic| ByteString::from(topic.as_ref())).collect();
+        let topics: BTreeSet<ByteString> =
+            topics.into_iter().map(|topic| ByteString::from(topic.as_ref())).collect();
+        if topics.is_empty() && self.group_id().is_some() {
+            return self.unsubscribe().await;
+        }
         self.ask(|reply| Command::Subscribe(topics, reply)).await
     }
 

@@ -362,7 +362,7 @@ impl Inbox {
         let was_in_hand = slot.in_hand.take_if(|of| *of == epoch).is_some();
         // What was fetched before a seek is given back, but does not count.
         if let Some(consumed) = consumed.filter(|_| slot.epoch == Some(epoch)) {
-            slot.consumed = Some(consumed);
+            slot.consumed = slot.consumed.max(Some(consumed));
             if !slot.is_dirty {
                 slot.is_dirty = true;
                 self.dirty.push(place);

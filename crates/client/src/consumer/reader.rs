@@ -82,6 +82,19 @@ impl Reader {
         }
     }
 
+    /// Leaves a partition to a stream of its own. What was handed out of it counts as consumed, and the rest of what is being walked
+    /// through goes back.
+    pub(super) fn leave(&mut self, partition: &TopicPartition) {
+        self.end_loan();
+        let place = self.shared.lock().place_of(partition);
+        if self.hand.is_some_and(|hand| Some(hand.place) == place) {
+            self.settle();
+        }
+        if let Some(chunk) = self.chunk.take_if(|chunk| Some(chunk.slot) == place) {
+            self.shared.lock().put_back(chunk);
+        }
+    }
+
     /// Nothing is in hand any more, and what was does not count as consumed: whoever reads on begins there.
     pub(super) fn release(&mut self) {
         let (hand, chunk) = (self.hand.take(), self.chunk.take());
