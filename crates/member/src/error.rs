@@ -42,6 +42,12 @@ pub enum ErrorKind {
     /// The broker refuses this commit, and would again.
     #[error("the broker refuses the commit: its metadata or the request is too large")]
     CommitTooLarge,
+    /// The broker refuses this commit for a reason that clients do not foresee. The member goes on.
+    #[error("the broker refuses the commit")]
+    CommitRefused,
+    /// A consumer that assigns itself commits under a group that has members.
+    #[error("the group has members, and this consumer, which assigns itself, is none of them")]
+    NotAMember,
     /// Time was up before it could be done; it may have been done all the same.
     #[error("no answer in time")]
     Timeout,
@@ -134,6 +140,10 @@ impl ErrorKind {
                 "do nothing: the member that owns the partition now reads these records again"
             }
             ErrorKind::CommitTooLarge => "commit less metadata, or fewer partitions at once",
+            ErrorKind::CommitRefused => {
+                "look up the code; the consumer goes on, and a later commit may be taken"
+            }
+            ErrorKind::NotAMember => "use another group.id, or subscribe",
             ErrorKind::Timeout | ErrorKind::Unavailable => {
                 "try again, unless a later offset was committed since"
             }

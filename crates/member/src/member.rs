@@ -157,6 +157,11 @@ impl Member {
         self.positions.position(partition)
     }
 
+    /// Why a partition has no position, or one that is not good any more, where the application has to seek or subscribe anew.
+    pub fn trouble(&self, partition: &TopicPartition) -> Option<&MemberError> {
+        self.positions.trouble(partition)
+    }
+
     /// What is known to be committed by this member, or was found so when it took the partition.
     pub fn committed(&self, partition: &TopicPartition) -> Option<i64> {
         self.positions.committed(partition)

@@ -196,6 +196,13 @@ pub enum Trace {
         /// Why.
         code: ErrorCode,
     },
+    /// What was consumed of a partition could not be committed automatically, this time. What comes after it may be.
+    AutoCommitFailed {
+        /// Which.
+        partition: TopicPartition,
+        /// Why.
+        error: MemberError,
+    },
     /// A member's subscription could not be read; it gets nothing.
     UnreadableSubscription {
         /// Whose.
@@ -271,6 +278,9 @@ impl fmt::Display for Trace {
             Trace::StaleAnswer => f.write_str("an answer came too late"),
             Trace::WillRetry { what, why } => write!(f, "{what} will be tried again: {why}"),
             Trace::GaveUp { what, code } => write!(f, "{what} is refused: {}", code.name()),
+            Trace::AutoCommitFailed { partition, error } => {
+                write!(f, "what was consumed of {partition} was not committed: {error}")
+            }
             Trace::UnreadableSubscription { member } => {
                 write!(
                     f,

@@ -401,6 +401,10 @@ impl Driver {
         for trace in &output.traces {
             match trace {
                 Trace::StaleAnswer => tracing::trace!("{trace}"),
+                Trace::AutoCommitFailed { error, .. } => {
+                    self.shared.lock().note_error(&of_member(error));
+                    tracing::warn!("{trace}");
+                }
                 trace => tracing::debug!("{trace}"),
             }
         }
@@ -561,12 +565,14 @@ impl Driver {
             if reply.is_closed() {
                 continue;
             }
-            match self.member.position(&partition) {
-                Some(position) => drop(reply.send(Ok(position.offset))),
-                None if !self.member.owned().contains(&partition) => {
+            let trouble = self.member.failure().or_else(|| self.member.trouble(&partition));
+            match (self.member.position(&partition), trouble) {
+                (Some(position), _) => drop(reply.send(Ok(position.offset))),
+                (None, Some(error)) => drop(reply.send(Err(of_member(error)))),
+                (None, None) if !self.member.owned().contains(&partition) => {
                     drop(reply.send(Err(not_owned(&partition))));
                 }
-                None => self.positions.push((partition, reply)),
+                (None, None) => self.positions.push((partition, reply)),
             }
         }
     }
@@ -680,16 +686,20 @@ impl Driver {
         }
     }
 
-    /// Whether something that is to be read is not there, and may be soon.
-    fn misses_topics(&self) -> bool {
-        let own: Vec<&ByteString> = match &self.interest {
-            Interest::Nothing | Interest::Pattern { .. } => Vec::new(),
+    /// The topics that the application has named.
+    fn topics_by_name(&self) -> BTreeSet<&ByteString> {
+        match &self.interest {
+            Interest::Nothing | Interest::Pattern { .. } => BTreeSet::new(),
             Interest::Topics(topics) => topics.iter().collect(),
             Interest::Partitions(partitions) => {
                 partitions.iter().map(|partition| &partition.topic).collect()
             }
-        };
-        own.into_iter().chain(&self.group_topics).any(|topic| {
+        }
+    }
+
+    /// Whether something that is to be read is not there, and may be soon.
+    fn misses_topics(&self) -> bool {
+        self.topics_by_name().into_iter().chain(&self.group_topics).any(|topic| {
             let error = self.metadata.topics.get(topic).map(|topic| topic.error);
             error.is_none_or(|code| code != ErrorCode::None && code.is_retriable())
         })
@@ -697,8 +707,8 @@ impl Driver {
 
     /// Tells the application of topics that it cannot read, once.
     fn note_refused_topics(&mut self) {
-        let Interest::Topics(topics) = &self.interest else { return };
-        let refused = topics.iter().filter_map(|topic| {
+        let topics = self.topics_by_name();
+        let refused = topics.into_iter().filter_map(|topic| {
             let code = self.metadata.topics.get(topic)?.error;
             let is_refused = matches!(
                 code,
@@ -711,7 +721,7 @@ impl Driver {
         let mut inbox = self.shared.lock();
         for (topic, code) in &self.refused_topics {
             if former.get(topic) != Some(code) {
-                inbox.fail(Error::broker(*code, format_args!("subscribing to {topic}")));
+                inbox.fail(Error::broker(*code, format_args!("reading {topic}")));
             }
         }
     }

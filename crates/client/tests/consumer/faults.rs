@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, future::poll_fn, pin::pin, task::Poll, time::Duration};
 
-use kavka_client::{Consumer, consumer::Offsets};
+use kavka_client::{Consumer, ErrorKind, consumer::Offsets};
 use kavka_testkit::{ApiKey, ErrorCode, GroupCondition};
 
 use crate::context::*;
@@ -109,6 +109,84 @@ async fn a_member_that_was_removed_comes_back_and_repeats_only_what_was_not_comm
     let again: Vec<String> =
         values.iter().filter(|v| numbered(0, 0, 10).contains(v)).cloned().collect();
     assert!(again.is_empty(), "{again:?}");
+}
+
+/// An answer that nobody foresaw costs the commit, and not the consumer.
+#[tokio::test]
+async fn a_commit_that_is_refused_for_an_unforeseen_reason_fails_alone() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 10), 5).await;
+    let mut consumer = context.subscribed().await;
+    take(&mut consumer, 5).await;
+    context.broker.on(ApiKey::OffsetCommit).first(2).fail(ErrorCode::UnknownServerError);
+    for commit in [consumer.commit_async(), consumer.handle().commit_async()] {
+        let error = within(commit).await.unwrap_err();
+        let error = &error.failed()[&tp(0)];
+        assert_eq!(error.code(), Some(ErrorCode::UnknownServerError), "{error}");
+        assert!(!error.is_fatal());
+    }
+    assert_eq!(take(&mut consumer, 5).await, numbered(0, 5, 10));
+    assert_eq!(within(consumer.commit()).await.unwrap(), [(tp(0), 10)].into());
+    closed(consumer).await.unwrap();
+    assert_eq!(committed(&context).await, [(0, 10)].into());
+}
+
+#[tokio::test]
+async fn an_automatic_commit_that_is_refused_shows_and_is_made_up_for() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 5), 5).await;
+    let interval = Duration::from_millis(100);
+    let mut consumer = context.builder().auto_commit_interval(interval).build().unwrap();
+    let rule = context.broker.on(ApiKey::OffsetCommit).first(1).fail(ErrorCode::InvalidRequest);
+    consumer.subscribe([TOPIC]).await.unwrap();
+    take(&mut consumer, 5).await;
+    context.broker.wait_for_hits(&rule, 1, PATIENCE).await.unwrap();
+    within(async {
+        while committed(&context).await != [(0, 4)].into() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let metrics = consumer.metrics().await.unwrap();
+    let told = metrics.last_error.expect("the failure of the commit");
+    assert_eq!(told.error.code(), Some(ErrorCode::InvalidRequest), "{told:?}");
+    assert_quiet(&mut consumer, Duration::from_millis(20)).await;
+}
+
+/// It is no member, and there is no generation that it could wait for.
+#[tokio::test]
+async fn who_assigns_itself_beside_members_of_its_group_is_refused_the_commit_at_once() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 3), 5).await;
+    let mut member = context.subscribed().await;
+    take(&mut member, 3).await;
+    let mut other = context.builder().enable_auto_commit(false).build().unwrap();
+    other.assign([tp(0)]).await.unwrap();
+    assert_eq!(take(&mut other, 3).await, numbered(0, 0, 3));
+    let commit = tokio::time::timeout(Duration::from_secs(5), other.commit()).await;
+    let error = commit.expect("at once").unwrap_err();
+    let error = &error.failed()[&tp(0)];
+    assert_eq!(error.code(), Some(ErrorCode::UnknownMemberId), "{error}");
+    assert!(error.advice().contains("another group.id"), "{}", error.advice());
+    within(member.commit()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_is_waited_for_no_longer_than_the_api_timeout_though_the_broker_is_gone() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 3), 5).await;
+    let builder = context.builder().property("default.api.timeout.ms", "1000");
+    let mut consumer = builder.property("request.timeout.ms", "900").build().unwrap();
+    consumer.subscribe([TOPIC]).await.unwrap();
+    take(&mut consumer, 3).await;
+    context.broker.crash().await;
+    let begun = std::time::Instant::now();
+    let error = within(consumer.commit()).await.unwrap_err();
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(error.error().kind(), ErrorKind::TimedOut, "{error}");
+    context.broker.restart().await.unwrap();
+    assert_eq!(within(consumer.commit()).await.unwrap(), [(tp(0), 3)].into());
 }
 
 #[tokio::test]

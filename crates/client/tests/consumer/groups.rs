@@ -3,12 +3,18 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use kavka_client::{
-    Consumer,
+    Admin, Consumer, TopicPartition,
+    admin::{Change, NewPartitions},
     consumer::{CloseOptions, RebalanceEvent},
 };
 use kavka_testkit::GroupCondition;
 
 use crate::context::*;
+
+fn admin(context: &Context) -> Admin {
+    let servers = context.broker.bootstrap_servers();
+    Admin::builder().bootstrap_servers(&servers).build().unwrap()
+}
 
 /// Reads until the future is done, so that the consumer takes part in what goes on.
 async fn reading_until<T>(
@@ -199,6 +205,73 @@ async fn a_pattern_finds_internal_topics_only_if_asked_to() {
         assert_eq!(topics.contains("__consumer_offsets"), expected, "{topics:?}");
         within(consumer.close()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_pattern_lets_go_of_topics_that_vanish_and_finds_them_when_they_are_made_anew() {
+    let context = Context::new(1).await;
+    context.broker.create_topic("orders-eu", 1).await.unwrap();
+    let mut consumer = context.builder().property("metadata.max.age.ms", "100").build().unwrap();
+    consumer.subscribe_pattern("orders.*").await.unwrap();
+    let place = TopicPartition::new("orders-eu", 0);
+    let owned = async |consumer: &mut Consumer, wanted: bool| {
+        within(async {
+            while consumer.assignment().await.unwrap().contains(&place) != wanted {
+                let _ = tokio::time::timeout(Duration::from_millis(20), consumer.next()).await;
+            }
+        })
+        .await;
+    };
+    owned(&mut consumer, true).await;
+    // There is something to commit, and no topic to commit it of.
+    context.produce_to("orders-eu", 0, &numbered(6, 0, 2), 2).await;
+    take(&mut consumer, 2).await;
+    let admin = admin(&context);
+    for result in within(admin.delete_topics(["orders-eu"])).await.into_values() {
+        result.unwrap();
+    }
+    owned(&mut consumer, false).await;
+    context.broker.create_topic("orders-eu", 1).await.unwrap();
+    context.produce_to("orders-eu", 0, &numbered(7, 0, 2), 2).await;
+    assert_eq!(take(&mut consumer, 2).await, numbered(7, 0, 2));
+}
+
+/// What was read and committed of the old one is not the position in the new one.
+#[tokio::test]
+async fn a_topic_that_is_made_anew_while_it_is_read_is_read_from_its_beginning() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 5), 5).await;
+    let mut consumer = context.builder().property("metadata.max.age.ms", "100").build().unwrap();
+    consumer.subscribe([TOPIC]).await.unwrap();
+    take(&mut consumer, 5).await;
+    within(consumer.commit()).await.unwrap();
+    let admin = admin(&context);
+    for result in within(admin.delete_topics([TOPIC])).await.into_values() {
+        result.unwrap();
+    }
+    context.broker.create_topic(TOPIC, 1).await.unwrap();
+    context.produce(0, &numbered(9, 0, 8), 8).await;
+    assert_eq!(take(&mut consumer, 8).await, numbered(9, 0, 8));
+    assert_eq!(within(consumer.commit()).await.unwrap(), [(tp(0), 8)].into());
+}
+
+#[tokio::test]
+async fn partitions_that_are_added_are_read_from_their_beginning() {
+    let context = Context::new(1).await;
+    let mut consumer = context.builder().property("metadata.max.age.ms", "100").build().unwrap();
+    consumer.subscribe([TOPIC]).await.unwrap();
+    context.produce(0, &numbered(0, 0, 2), 2).await;
+    assert_eq!(take(&mut consumer, 2).await, numbered(0, 0, 2));
+    let admin = admin(&context);
+    for result in within(admin.create_partitions([(TOPIC, NewPartitions::up_to(3))], Change::Apply))
+        .await
+        .into_values()
+    {
+        result.unwrap();
+    }
+    context.produce(2, &numbered(2, 0, 2), 2).await;
+    assert_eq!(take(&mut consumer, 2).await, numbered(2, 0, 2));
+    assert_eq!(consumer.assignment().await.unwrap().len(), 3);
 }
 
 #[tokio::test]

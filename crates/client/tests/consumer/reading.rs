@@ -250,6 +250,99 @@ async fn a_partition_may_have_a_stream_of_its_own() {
     assert!(within(stream.next()).await.is_none());
 }
 
+/// Records lay between what the consumer had handed out and what the stream fetched anew; they came from neither and were committed.
+#[tokio::test]
+async fn a_stream_that_is_begun_in_the_middle_of_what_was_fetched_goes_on_there() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 10), 10).await;
+    let mut consumer = context.subscribed().await;
+    assert_eq!(take(&mut consumer, 4).await, numbered(0, 0, 4));
+    let mut stream = consumer.partition_stream(&tp(0)).unwrap();
+    context.produce(0, &numbered(0, 10, 13), 3).await;
+    for expected in numbered(0, 4, 9) {
+        assert_eq!(value(&within(stream.next()).await.unwrap().unwrap()), expected);
+    }
+    // The main stream has nothing of it any more, and what it had is done with.
+    assert_quiet(&mut consumer, Duration::from_millis(50)).await;
+    assert_eq!(within(consumer.commit()).await.unwrap()[&tp(0)], 8);
+    for expected in numbered(0, 9, 13) {
+        assert_eq!(value(&within(stream.next()).await.unwrap().unwrap()), expected);
+    }
+    stream.finish();
+    assert_eq!(within(consumer.handle().commit()).await.unwrap()[&tp(0)], 13);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_begun_after_a_batch_was_lent_goes_on_behind_it() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 9), 3).await;
+    let mut consumer = context.subscribed().await;
+    let batch = within(consumer.next_batch()).await.unwrap().unwrap();
+    assert_eq!(batch.into_iter().count(), 3);
+    let mut stream = consumer.partition_stream(&tp(0)).unwrap();
+    for expected in numbered(0, 3, 9) {
+        assert_eq!(value(&within(stream.next()).await.unwrap().unwrap()), expected);
+    }
+}
+
+#[tokio::test]
+async fn batches_and_records_may_be_asked_for_by_turns() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 12), 4).await;
+    let mut consumer = context.subscribed().await;
+    let mut values = vec![value(&next(&mut consumer).await)];
+    let batch = within(consumer.next_batch()).await.unwrap().unwrap();
+    for record in batch {
+        values.push(String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap());
+    }
+    assert_eq!(values, numbered(0, 0, 4), "what is left of the batch");
+    values.extend(take(&mut consumer, 2).await);
+    let unacked = within(consumer.next_unacked()).await.unwrap().unwrap();
+    values.push(value(unacked.record()));
+    assert!(unacked.ack());
+    let batch = within(consumer.next_batch()).await.unwrap().unwrap();
+    assert_eq!(batch.into_iter().count(), 1);
+    values.extend(numbered(0, 7, 8));
+    values.extend(take(&mut consumer, 4).await);
+    assert_eq!(values, numbered(0, 0, 12));
+    assert_eq!(within(consumer.commit()).await.unwrap(), [(tp(0), 12)].into());
+}
+
+#[tokio::test]
+async fn who_asks_for_a_position_that_there_is_none_of_is_told_at_once() {
+    let context = Context::new(1).await;
+    let consumer = context.builder().auto_offset_reset(OffsetReset::None).build().unwrap();
+    let early = consumer.position(&tp(0)).await.unwrap_err();
+    assert_eq!(early.kind(), ErrorKind::OwnershipLost, "{early}");
+    consumer.assign([tp(0)]).await.unwrap();
+    let error = within(consumer.position(&tp(0))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoOffset, "{error}");
+    consumer.seek(&tp(0), SeekTo::Beginning).await.unwrap();
+    assert_eq!(within(consumer.position(&tp(0))).await.unwrap(), 0);
+}
+
+/// As with Java's consumer.
+#[tokio::test]
+async fn subscribing_to_nothing_is_unsubscribing() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 3), 3).await;
+    let mut consumer = context.subscribed().await;
+    take(&mut consumer, 3).await;
+    within(consumer.commit()).await.unwrap();
+    consumer.subscribe(Vec::<String>::new()).await.unwrap();
+    let empty = kavka_testkit::GroupCondition::empty();
+    context.broker.wait_for_group(GROUP, empty, PATIENCE).await.unwrap();
+    assert!(consumer.assignment().await.unwrap().is_empty());
+    // So partitions may be assigned now.
+    within(async {
+        while consumer.assign([tp(0)]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(within(consumer.position(&tp(0))).await.unwrap(), 3);
+}
+
 #[tokio::test]
 async fn acknowledged_out_of_order_only_a_finished_prefix_is_committed() {
     let context = Context::new(1).await;

@@ -53,6 +53,8 @@ pub(crate) struct Script {
     pub(crate) leader_epoch: i32,
     /// Leader and epoch that metadata still names.
     pub(crate) stale_metadata: Option<(i32, i32)>,
+    /// What metadata says of the topic in place of its partitions.
+    pub(crate) refused: Option<ErrorCode>,
     /// The replicas, by broker.
     pub(crate) logs: BTreeMap<i32, Log>,
     pub(crate) racks: BTreeMap<i32, &'static str>,
@@ -210,7 +212,8 @@ impl Broker {
         let topic = MetadataResponseTopic {
             name: Some(TOPIC.into()),
             topic_id: TOPIC_ID,
-            partitions: vec![partition],
+            error_code: script.refused.unwrap_or(ErrorCode::None),
+            partitions: script.refused.map_or_else(|| vec![partition], |_| Vec::new()),
             ..Default::default()
         };
         MetadataResponse {

@@ -17,6 +17,8 @@ use kavka_client::{
     consumer::{OffsetReset, Record},
 };
 
+use kavka_protocol::ErrorCode;
+
 use self::{
     cluster::{Cluster, TOPIC},
     log::Log,
@@ -72,6 +74,33 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 
 fn text(record: &Record) -> String {
     String::from_utf8(record.value().unwrap().to_vec()).unwrap()
+}
+
+/// It is told once, not by each refresh of the metadata; and reading begins when the topic may be read.
+#[tokio::test]
+async fn who_may_not_read_what_it_assigned_itself_is_told() {
+    let refused = Some(ErrorCode::TopicAuthorizationFailed);
+    let logs = [(0, Log::of(&["a"], 0))].into();
+    let cluster = Cluster::start(cluster::Script { logs, refused, ..Default::default() }).await;
+    let mut consumer = assigned(builder(&cluster).property("metadata.max.age.ms", "50")).await;
+    let next = tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap();
+    let error = next.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Authorization, refused), "{error}");
+    assert_quiet(&mut consumer).await;
+    cluster.script().refused = None;
+    take(&mut consumer, 1).await;
+}
+
+#[tokio::test]
+async fn a_partition_without_a_leader_is_read_when_it_has_one() {
+    let stale_metadata = Some((-1, 0));
+    let logs = [(0, Log::of(&["a"], 0))].into();
+    let script = cluster::Script { logs, stale_metadata, ..Default::default() };
+    let cluster = Cluster::start(script).await;
+    let mut consumer = assigned(builder(&cluster)).await;
+    assert_quiet(&mut consumer).await;
+    cluster.script().stale_metadata = None;
+    take(&mut consumer, 1).await;
 }
 
 async fn take(consumer: &mut Consumer, number: usize) -> Vec<String> {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     CommitId, CommitMode, CommitOffset, CommitRequest, Coordinator, ErrorKind, Event, Failure,
-    MemberError, Monotonic, Request, RequestId, Target, TopicPartition, backoff::Attempts,
+    MemberError, Monotonic, Request, RequestId, Target, TopicPartition, Trace, backoff::Attempts,
     context::Context,
 };
 
@@ -273,19 +273,31 @@ impl Commits {
         codes: &BTreeMap<TopicPartition, ErrorCode>,
     ) -> Vec<CommitTrouble> {
         let Some((pending, identity)) = self.under_way(id) else { return Vec::new() };
+        let is_member = identity.generation >= 0;
         let mut troubles = Vec::new();
         // The code that asks for it; none if the answer is silent.
         let mut retry: Option<Option<ErrorCode>> = None;
+        let mut unknown = BTreeSet::new();
         for (partition, (offset, ownership)) in std::mem::take(&mut pending.left) {
-            let Some(code) = codes.get(&partition).copied() else {
-                // Brokers leave out topics that were deleted meanwhile. Whether it was done nobody knows, and the others of the
-                // same commit have their answers.
+            // Brokers leave out topics that were deleted meanwhile. Whether it was done nobody knows, and the others of the same
+            // commit have their answers.
+            let code = codes.get(&partition).copied();
+            if code.is_none_or(reactions::is_about_topic) {
+                unknown.insert(partition.topic.clone());
+                if pending.who == Who::Final && !positions.is_known(&partition) {
+                    // It was deleted: no rebalance is to wait for it. Else the coordinator has not heard of the topic yet.
+                    let kind = ErrorKind::UnknownTopic(partition.topic.clone());
+                    pending.failed.insert(partition, ctx.error(kind, code));
+                    continue;
+                }
+            }
+            let Some(code) = code else {
                 retry.get_or_insert(None);
                 pending.left.insert(partition, (offset, ownership));
                 continue;
             };
             let mut keep = false;
-            let trouble = match reactions::on_commit(code, &partition.topic) {
+            let trouble = match reactions::on_commit(code, &partition.topic, is_member) {
                 CommitReaction::Done => {
                     positions.note_committed(&partition, ownership, offset.offset);
                     pending.committed.insert(partition.clone(), offset.offset);
@@ -331,9 +343,12 @@ impl Commits {
             }
             troubles.extend(trouble.filter(|trouble| !troubles.contains(trouble)));
         }
+        if !unknown.is_empty() {
+            ctx.event(Event::MetadataWanted { topics: unknown.into_iter().collect() });
+        }
         if let Some(code) = retry {
             let kind = |topic: &ByteString| match code {
-                Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) => {
+                Some(code) if reactions::is_about_topic(code) => {
                     ErrorKind::UnknownTopic(topic.clone())
                 }
                 _ => ErrorKind::Unavailable,
@@ -440,9 +455,14 @@ impl Pending {
     }
 
     fn finish(self, ctx: &mut Context<'_>) {
-        if let Who::Application(commit) = self.who {
-            let Self { committed, failed, .. } = self;
+        let Self { who, committed, failed, .. } = self;
+        if let Who::Application(commit) = who {
             ctx.event(Event::CommitCompleted { commit, committed, failed });
+        } else {
+            // Nobody waits for it, and somebody may want to know.
+            for (partition, error) in failed {
+                ctx.trace(Trace::AutoCommitFailed { partition, error });
+            }
         }
     }
 }

@@ -183,10 +183,7 @@ impl Positions {
         code: Option<ErrorCode>,
     ) {
         if let Some(found) = self.partitions.get_mut(partition) {
-            found.status = Status::Stuck;
-            found.asked = None;
-            let error = ctx.error(kind, code);
-            ctx.event(Event::Error(error));
+            found.stick(ctx, kind, code);
         }
     }
 

@@ -17,11 +17,11 @@ use std::{
 };
 
 use kavka_mutants::mutant;
-use kavka_protocol::{ByteString, Uuid};
+use kavka_protocol::{ByteString, ErrorCode, Uuid};
 
 use crate::{
-    CommitOffset, Consumed, ErrorKind, Event, Monotonic, OffsetReset, RequestId, TopicMetadata,
-    TopicPartition, TopicShape, backoff::Attempts, context::Context,
+    CommitOffset, Consumed, ErrorKind, Event, MemberError, Monotonic, OffsetReset, RequestId,
+    TopicMetadata, TopicPartition, TopicShape, backoff::Attempts, context::Context,
 };
 
 /// Where to read next.
@@ -96,6 +96,8 @@ struct Partition {
     is_doubted: bool,
     /// The topic's id when the partition was taken.
     topic_id: Uuid,
+    /// In [`Status::Stuck`]: what the application was told.
+    trouble: Option<MemberError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,6 +146,11 @@ impl Positions {
         self.partitions.get(partition).and_then(|found| found.position)
     }
 
+    /// Why the partition gets no position, if the application has to do something about it.
+    pub(crate) fn trouble(&self, partition: &TopicPartition) -> Option<&MemberError> {
+        self.partitions.get(partition).and_then(|found| found.trouble.as_ref())
+    }
+
     pub(crate) fn committed(&self, partition: &TopicPartition) -> Option<i64> {
         self.partitions.get(partition).and_then(|found| found.committed)
     }
@@ -166,6 +173,7 @@ impl Positions {
                 validated_epoch: -1,
                 is_doubted: false,
                 topic_id: self.topic_id(&partition.topic),
+                trouble: None,
             };
             let former = self.partitions.insert(partition, taken);
             assert!(former.is_none(), "a partition is taken once");
@@ -197,6 +205,12 @@ impl Positions {
     fn next_epoch(&mut self) -> PositionEpoch {
         self.last_epoch.0 += 1;
         self.last_epoch
+    }
+
+    /// Whether the metadata has it.
+    pub(crate) fn is_known(&self, partition: &TopicPartition) -> bool {
+        let topic = self.topics.get(&partition.topic);
+        topic.and_then(|topic| topic.partition(partition.partition)).is_some()
     }
 
     pub(crate) fn topics(&self) -> &BTreeMap<ByteString, TopicMetadata> {
@@ -304,13 +318,11 @@ impl Positions {
         match default_reset(ctx) {
             Some(target) => found.status = Status::Resetting(target),
             None => {
-                found.status = Status::Stuck;
                 let kind = ErrorKind::NoOffset {
                     topic: partition.topic.clone(),
                     partition: partition.partition,
                 };
-                let error = ctx.error(kind, None);
-                ctx.event(Event::Error(error));
+                found.stick(ctx, kind, None);
             }
         }
     }
@@ -419,6 +431,16 @@ impl Partition {
         self.retry_at = None;
         self.validated_epoch = -1;
         self.is_doubted = false;
+        self.trouble = None;
+    }
+
+    /// It gets no position until the application does something.
+    fn stick(&mut self, ctx: &mut Context<'_>, kind: ErrorKind, code: Option<ErrorCode>) {
+        self.status = Status::Stuck;
+        self.asked = None;
+        let error = ctx.error(kind, code);
+        self.trouble = Some(error.clone());
+        ctx.event(Event::Error(error));
     }
 
     /// The log has to be asked whether it is still as it was read.

@@ -24,7 +24,8 @@ pub(crate) enum CommitReaction {
     Fatal(ErrorKind),
 }
 
-pub(crate) fn on_commit(code: ErrorCode, topic: &ByteString) -> CommitReaction {
+/// `is_member`: it was sent under a membership, and not by a consumer that assigns itself.
+pub(crate) fn on_commit(code: ErrorCode, topic: &ByteString, is_member: bool) -> CommitReaction {
     match code {
         ErrorCode::None => CommitReaction::Done,
         ErrorCode::CoordinatorLoadInProgress | ErrorCode::UnknownTopicOrPartition => {
@@ -33,6 +34,15 @@ pub(crate) fn on_commit(code: ErrorCode, topic: &ByteString) -> CommitReaction {
         ErrorCode::CoordinatorNotAvailable
         | ErrorCode::NotCoordinator
         | ErrorCode::RequestTimedOut => CommitReaction::FindCoordinator,
+        // There is no generation to wait for: others are members of this group, or were a moment ago.
+        ErrorCode::UnknownMemberId
+        | ErrorCode::GroupIdNotFound
+        | ErrorCode::IllegalGeneration
+        | ErrorCode::RebalanceInProgress
+            if !is_member =>
+        {
+            CommitReaction::Fail(ErrorKind::NotAMember)
+        }
         // OffsetCommit 9 and later say so of a group that is gone, where older ones say that the generation is over.
         ErrorCode::UnknownMemberId | ErrorCode::GroupIdNotFound => CommitReaction::ForgetIdentity,
         ErrorCode::IllegalGeneration => CommitReaction::ForgetGeneration,
@@ -48,8 +58,14 @@ pub(crate) fn on_commit(code: ErrorCode, topic: &ByteString) -> CommitReaction {
         // The ids of topics come from metadata; a refreshed one may know better.
         ErrorCode::UnknownTopicId => CommitReaction::Retry,
         code if code.is_retriable() => CommitReaction::Retry,
-        _ => CommitReaction::Fatal(ErrorKind::Protocol),
+        // Nothing that is read depends on a commit, and the next one may be taken: Java's client too fails this one alone.
+        _ => CommitReaction::Fail(ErrorKind::CommitRefused),
     }
+}
+
+/// Whether the broker does not know the topic: it was deleted, or the broker has not heard of it yet.
+pub(crate) fn is_about_topic(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
 }
 
 /// What to do about a code on a whole OffsetFetch, or on a partition of it.

@@ -18,6 +18,7 @@ pub(super) struct Context {
     /// Sent and not answered, in order.
     pub(super) requests: Vec<Outgoing>,
     pub(super) events: Vec<Event>,
+    pub(super) traces: Vec<Trace>,
     pub(super) disconnects: usize,
     /// Whether the application is done with revoked partitions at once.
     pub(super) drains: bool,
@@ -68,6 +69,7 @@ impl Context {
             now_ms: 1_000,
             requests: Vec::new(),
             events: Vec::new(),
+            traces: Vec::new(),
             disconnects: 0,
             drains: true,
             commits: BTreeSet::new(),
@@ -114,6 +116,7 @@ impl Context {
             }
             self.requests.push(sent);
         }
+        self.traces.extend(output.traces);
         let mut drains = Vec::new();
         for event in output.events {
             self.check_event(&event, &mut drains);

@@ -80,14 +80,15 @@ fn duration_that_no_record_is_as_young_as_starts_at_the_end() {
 #[test]
 fn policy_none_tells_the_application_and_waits_for_its_seek() {
     let mut ctx = without_offset(reset(OffsetReset::None));
-    let error = ctx.error().unwrap();
+    let error = ctx.error().unwrap().clone();
     assert_eq!(error.kind, ErrorKind::NoOffset { topic: "t".into(), partition: 0 });
     assert!(!error.is_fatal());
     ctx.sleep(10_000);
     assert!(!ctx.has(RequestKind::ListOffsets));
+    assert_eq!(ctx.member.trouble(&tp(0)), Some(&error), "who asks for the position hears why");
     let target = OffsetTarget::At(Position { offset: 3, leader_epoch: -1 });
     ctx.step(Input::Seek { partition: tp(0), target });
-    assert_eq!(ctx.position(0), Some(3));
+    assert_eq!((ctx.position(0), ctx.member.trouble(&tp(0))), (Some(3), None));
 }
 
 #[test]
@@ -283,6 +284,26 @@ fn auto_commit_before_a_revocation_is_waited_for_within_bounds() {
     assert_eq!(ctx.revoked(), [tp(0)]);
 }
 
+/// As a pattern does that does not match it any more. Java's client gives the commit up, too.
+#[test]
+fn commit_of_a_topic_that_was_deleted_does_not_hold_up_the_revocation_behind_it() {
+    for code in [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId] {
+        let mut ctx = Context::with(auto_commit());
+        ctx.stable(1, &[0]);
+        ctx.consume(0, 17);
+        ctx.rebalance();
+        ctx.answer_commit(code);
+        assert!(!ctx.has(RequestKind::Join), "the coordinator may not have heard of it yet");
+        let wanted = |event: &Event| matches!(event, Event::MetadataWanted { .. });
+        assert!(ctx.events.iter().any(wanted));
+        ctx.step(Input::Metadata(BTreeMap::new()));
+        ctx.sleep(200);
+        ctx.answer_commit(code);
+        assert_eq!(ctx.revoked(), [tp(0)]);
+        assert!(ctx.has(RequestKind::Join));
+    }
+}
+
 #[test]
 fn commit_refused_in_a_rebalance_does_not_hold_up_the_revocation_behind_it() {
     let mut ctx = Context::with(auto_commit());
@@ -316,6 +337,52 @@ fn consumer_that_assigns_itself_commits_without_a_membership() {
     assert!(ctx.has(RequestKind::ListOffsets));
     ctx.close();
     assert!(ctx.member.is_closed() && !ctx.has(RequestKind::Leave));
+}
+
+/// There is no later generation that it could be sent with: it is not to wait for one until its time is up.
+#[test]
+fn commit_of_a_consumer_that_assigns_itself_beside_members_of_its_group_fails_at_once() {
+    let codes = [
+        ErrorCode::UnknownMemberId,
+        ErrorCode::IllegalGeneration,
+        ErrorCode::RebalanceInProgress,
+        ErrorCode::GroupIdNotFound,
+    ];
+    for code in codes {
+        let mut ctx = Context::new();
+        ctx.step(Input::AssignSelf([tp(0)].into()));
+        ctx.answer_find();
+        ctx.answer_fetch(4);
+        let commit = ctx.commit_sync(&[(0, 9)]);
+        ctx.answer_commit(code);
+        assert_eq!(ctx.outcome(commit), Some(vec![ErrorKind::NotAMember]), "{code}");
+        assert_eq!((ctx.error(), ctx.position(0)), (None, Some(4)), "it goes on reading");
+        let later = ctx.commit_sync(&[(0, 9)]);
+        ctx.answer_commit(ErrorCode::None);
+        assert_eq!(ctx.outcome(later), Some(vec![]), "the others may have left");
+    }
+}
+
+#[test]
+fn auto_commit_that_is_refused_is_told_in_the_trace_and_holds_up_nothing() {
+    let mut ctx = Context::with(auto_commit());
+    ctx.stable(1, &[0]);
+    ctx.sleep(3_000);
+    ctx.answer_heartbeat(ErrorCode::None);
+    ctx.consume(0, 17);
+    ctx.sleep(2_000);
+    ctx.answer_commit(ErrorCode::UnknownServerError);
+    let told = ctx.traces.iter().find_map(|trace| match trace {
+        Trace::AutoCommitFailed { partition, error } => Some((partition.clone(), error.code)),
+        _ => None,
+    });
+    assert_eq!(told, Some((tp(0), Some(ErrorCode::UnknownServerError))));
+    assert_eq!((ctx.error(), ctx.member.state()), (None, State::Stable));
+    ctx.beat(ErrorCode::None);
+    ctx.sleep(2_000);
+    ctx.beat(ErrorCode::None);
+    ctx.sleep(2_000);
+    assert_eq!(ctx.answer_commit(ErrorCode::None).offsets, BTreeMap::from([(tp(0), at(17))]));
 }
 
 #[test]

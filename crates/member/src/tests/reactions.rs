@@ -230,7 +230,10 @@ fn commit_errors() {
         (TopicAuthorizationFailed, Committed::Failed(ErrorKind::TopicAuthorization("t".into()))),
         (FencedInstanceId, Committed::Fatal),
         (GroupAuthorizationFailed, Committed::Fatal),
-        (UnknownServerError, Committed::Fatal),
+        // Of what nobody foresaw, the commit fails and no more.
+        (UnknownServerError, Committed::Failed(ErrorKind::CommitRefused)),
+        (InvalidRequest, Committed::Failed(ErrorKind::CommitRefused)),
+        (Unknown(999), Committed::Failed(ErrorKind::CommitRefused)),
     ];
     for (code, expected) in table {
         let mut ctx = Context::with(cooperative());
