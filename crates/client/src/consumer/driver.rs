@@ -6,38 +6,37 @@
 //! **Architecture invariants:** before each input the member is told what was consumed, so that a commit or a revocation never misses
 //! it. Partitions leave the inbox before the application hears that they are gone.
 
+mod assigning;
 mod counters;
+mod drain;
+mod interest;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
 use bytestring::ByteString;
-use kavka_assignor::{Assignor, LastAssignment, by_name};
+use kavka_assignor::Assignor;
 use kavka_member::{
-    AssignTask, Cause, CommitId, CommitMode, CommitOffset, DrainId, Event, Input, JoinRequest,
-    Member, MemberError, Monotonic, Now, OffsetTarget, Output, Request, RequestId, Response,
-    Subscription, TopicPartition, Trace,
+    AssignTask, Cause, CommitId, CommitMode, CommitOffset, DrainId, Event, Input, Member,
+    MemberError, Monotonic, Now, OffsetTarget, Output, Request, RequestId, Response,
+    TopicPartition, Trace,
 };
-use kavka_protocol::{ErrorCode, messages::consumer_protocol_assignment};
+use kavka_protocol::ErrorCode;
 use regex_lite::Regex;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
-use self::counters::Counters;
+use self::{assigning::GivenAssignment, counters::Counters, drain::Guard, interest::Interest};
 use super::{
-    assign,
     commit::{CommitError, CommitOutcome},
     error::of_member,
-    events::{DrainGuard, GuardId, RebalanceEvent, Revoking},
-    fetcher::{Fetcher, for_member},
+    events::{GuardId, RebalanceEvent},
+    fetcher::Fetcher,
     handle::ConsumerHandle,
     inbox::SharedInbox,
     metrics::ConsumerMetrics,
@@ -45,7 +44,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
-    cluster::{Cluster, Metadata, State, Wanted},
+    cluster::{Cluster, Metadata, State},
 };
 
 /// What handles ask of the driver.
@@ -77,22 +76,6 @@ pub(super) enum Command {
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-/// What is subscribed to.
-#[derive(Debug, Default)]
-enum Interest {
-    #[default]
-    Nothing,
-    Topics(BTreeSet<ByteString>),
-    Pattern {
-        pattern: Regex,
-        /// `None` until metadata was there for the first time.
-        matching: Option<BTreeSet<ByteString>>,
-        /// The refresh that knows.
-        attempt: u64,
-    },
-    Partitions(BTreeSet<TopicPartition>),
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -140,27 +123,6 @@ pub(super) struct Driver {
     counters: Counters,
 }
 
-/// What the member was assigned last, and in which generation.
-#[derive(Debug)]
-struct GivenAssignment {
-    generation: i32,
-    partitions: Vec<consumer_protocol_assignment::TopicPartition>,
-}
-
-impl GivenAssignment {
-    fn told(&self) -> LastAssignment<'_> {
-        LastAssignment { generation: self.generation, partitions: &self.partitions }
-    }
-}
-
-/// Who holds up a revocation.
-#[derive(Debug)]
-struct Guard {
-    id: GuardId,
-    /// Somebody has taken the event off its stream.
-    is_taken: Arc<AtomicBool>,
-}
-
 /// What a driver is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -176,11 +138,6 @@ pub(super) struct Parts {
 
 /// How long a consumer that was dropped may take to leave.
 pub(super) const ABANDONED: Duration = Duration::from_secs(5);
-/// So long a revocation waits for somebody to take it off a stream of events, when the application has nothing else in hand.
-const UNREAD: Duration = Duration::from_secs(5);
-/// The same while the consumer is being closed.
-const UNREAD_AT_CLOSE: Duration = Duration::from_secs(1);
-
 /// Starts the task. It ends when the consumer is closed or dropped.
 pub(super) fn spawn(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
     let (requests, done) = Requests::new(parts.cluster.clone());
@@ -297,13 +254,6 @@ impl Driver {
         times.into_iter().flatten().min().unwrap_or(far)
     }
 
-    /// When events that nobody reads do not hold up a revocation any more.
-    fn unread_until(&self) -> Option<Instant> {
-        let is_unread = |guard: &Guard| !guard.is_taken.load(Ordering::Acquire);
-        let since = self.drained_since.filter(|_| self.guards.iter().any(is_unread))?;
-        Some(since + if self.is_closing { UNREAD_AT_CLOSE } else { UNREAD })
-    }
-
     fn on_time(&mut self) {
         let now = Instant::now();
         if self.look_again_at.take_if(|time| *time <= now).is_some() {
@@ -360,28 +310,6 @@ impl Driver {
         }
         self.maybe_drained(is_drained);
         self.answer_positions();
-    }
-
-    /// Lets a rebalance go on when the application is done with what is revoked.
-    fn maybe_drained(&mut self, is_drained: bool) {
-        if self.drain.is_none() || !is_drained {
-            self.drained_since = None;
-            return;
-        }
-        let now = Instant::now();
-        self.drained_since.get_or_insert(now);
-        if self.unread_until().is_some_and(|time| time <= now) {
-            tracing::warn!(
-                "a stream of rebalance events is held but not read: its revocation is not waited for"
-            );
-            self.guards.retain(|guard| guard.is_taken.load(Ordering::Acquire));
-        }
-        if self.guards.is_empty()
-            && let Some(drain) = self.drain.take()
-        {
-            self.drained_since = None;
-            self.step(Input::Drained(drain));
-        }
     }
 
     fn fetch(&mut self) {
@@ -537,24 +465,6 @@ impl Driver {
         }
     }
 
-    fn tell_revoking(&mut self, partitions: &[TopicPartition], deadline: Instant, cause: &Cause) {
-        let Self { handle, guards, last_guard, events, .. } = self;
-        events.retain(|events| {
-            *last_guard += 1;
-            let (id, is_taken) = (GuardId(*last_guard), Arc::new(AtomicBool::new(false)));
-            guards.push(Guard { id, is_taken: Arc::clone(&is_taken) });
-            let revoking = Revoking {
-                partitions: partitions.to_vec(),
-                deadline,
-                cause: cause.clone(),
-                handle: handle.clone(),
-                guard: DrainGuard { id, is_taken, commands: handle.commands().clone() },
-            };
-            // If nobody can read it, it is dropped with its guard, whose message names it once more.
-            events.send(RebalanceEvent::Revoking(revoking)).is_ok()
-        });
-    }
-
     fn tell(&mut self, event: impl Fn() -> RebalanceEvent) {
         self.events.retain(|events| events.send(event()).is_ok());
     }
@@ -574,173 +484,6 @@ impl Driver {
                 }
                 (None, None) => self.positions.push((partition, reply)),
             }
-        }
-    }
-
-    // ---- assigning ----
-
-    fn on_assign(&mut self, task: AssignTask) {
-        let topics = task.members.iter().flat_map(|member| &member.subscription.topics);
-        self.group_topics = topics.cloned().collect();
-        self.want();
-        let known = &self.cluster.metadata().topics;
-        if self.group_topics.iter().all(|topic| known.contains_key(topic)) {
-            self.assign(&task);
-        } else {
-            let attempt = self.cluster.request_refresh();
-            self.to_assign = Some((task, attempt));
-        }
-    }
-
-    fn assign(&mut self, task: &AssignTask) {
-        let assignor = self.assignors.iter().find(|a| a.name() == &*task.assignor);
-        let input = match assignor {
-            Some(assignor) => assign::assign(task, assignor.as_ref(), &self.cluster.metadata()),
-            None => Input::AssignFailed {
-                generation: task.generation,
-                message: format!("there is no assignor {}", task.assignor),
-            },
-        };
-        self.step(input);
-    }
-
-    /// Tells the assignor that the group chose what it has led to.
-    fn tell_assignor(
-        &mut self,
-        generation: i32,
-        owned: &[TopicPartition],
-        user_data: Option<&bytes::Bytes>,
-    ) {
-        let mut by_topic: BTreeMap<ByteString, Vec<i32>> = BTreeMap::new();
-        for partition in owned {
-            by_topic.entry(partition.topic.clone()).or_default().push(partition.partition);
-        }
-        let partitions = by_topic
-            .into_iter()
-            .map(|(topic, partitions)| consumer_protocol_assignment::TopicPartition {
-                topic,
-                partitions,
-            })
-            .collect();
-        let given = self.last_assignment.insert(GivenAssignment { generation, partitions });
-        let chosen = self.member.assignor();
-        if let Some(assignor) = self.assignors.iter().find(|a| a.name() == &**chosen) {
-            assignor.on_assignment(given.told(), user_data);
-        }
-    }
-
-    /// Has the application's own assignors say what they want the leader to know. They are asked as late as can be: what they look at
-    /// may have changed since the last rebalance.
-    fn put_user_data(&self, join: &mut JoinRequest) {
-        for (name, metadata) in &mut join.protocols {
-            if by_name(name).is_some() {
-                continue;
-            }
-            let found = self.assignors.iter().find(|assignor| assignor.name() == &**name);
-            let Some(assignor) = found else { continue };
-            let Ok(mut subscription) = Subscription::decode(metadata) else { continue };
-            let topics: Vec<ByteString> = subscription.topics.iter().cloned().collect();
-            let last = self.last_assignment.as_ref().map(GivenAssignment::told);
-            subscription.user_data = assignor.subscription_user_data(&topics, last);
-            *metadata = subscription.encode();
-        }
-    }
-
-    // ---- metadata ----
-
-    /// Says what metadata is kept of.
-    fn want(&self) {
-        let own: BTreeSet<ByteString> = match &self.interest {
-            Interest::Nothing => BTreeSet::new(),
-            Interest::Topics(topics) => topics.clone(),
-            Interest::Pattern { .. } => return self.cluster.want(Wanted::Everything),
-            Interest::Partitions(partitions) => {
-                partitions.iter().map(|partition| partition.topic.clone()).collect()
-            }
-        };
-        let all: BTreeSet<ByteString> = own.union(&self.group_topics).cloned().collect();
-        let nothing = all.is_empty();
-        self.cluster.want(if nothing { Wanted::Nothing } else { Wanted::Topics(all) });
-    }
-
-    fn on_metadata(&mut self, state: &State) {
-        if let Some(error) = &state.error
-            && matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Unsupported)
-            && !self.has_failed
-        {
-            self.shared.lock().fail(error.clone());
-            self.fail();
-        }
-        if !Arc::ptr_eq(&self.metadata, &state.metadata) {
-            self.metadata = Arc::clone(&state.metadata);
-            self.note_refused_topics();
-            self.step(Input::Metadata(for_member(&state.metadata)));
-        }
-        self.match_topics(state);
-        if self.misses_topics() {
-            let pause = self.cluster.settings().retry_backoff_max;
-            self.look_again_at.get_or_insert(Instant::now() + pause);
-        }
-        if let Some((task, _)) = self.to_assign.take_if(|(_, attempt)| *attempt <= state.attempts) {
-            self.assign(&task);
-        }
-    }
-
-    /// The topics that the application has named.
-    fn topics_by_name(&self) -> BTreeSet<&ByteString> {
-        match &self.interest {
-            Interest::Nothing | Interest::Pattern { .. } => BTreeSet::new(),
-            Interest::Topics(topics) => topics.iter().collect(),
-            Interest::Partitions(partitions) => {
-                partitions.iter().map(|partition| &partition.topic).collect()
-            }
-        }
-    }
-
-    /// Whether something that is to be read is not there, and may be soon.
-    fn misses_topics(&self) -> bool {
-        self.topics_by_name().into_iter().chain(&self.group_topics).any(|topic| {
-            let error = self.metadata.topics.get(topic).map(|topic| topic.error);
-            error.is_none_or(|code| code != ErrorCode::None && code.is_retriable())
-        })
-    }
-
-    /// Tells the application of topics that it cannot read, once.
-    fn note_refused_topics(&mut self) {
-        let topics = self.topics_by_name();
-        let refused = topics.into_iter().filter_map(|topic| {
-            let code = self.metadata.topics.get(topic)?.error;
-            let is_refused = matches!(
-                code,
-                ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException
-            );
-            is_refused.then(|| (topic.clone(), code))
-        });
-        let refused: BTreeMap<ByteString, ErrorCode> = refused.collect();
-        let former = std::mem::replace(&mut self.refused_topics, refused);
-        let mut inbox = self.shared.lock();
-        for (topic, code) in &self.refused_topics {
-            if former.get(topic) != Some(code) {
-                inbox.fail(Error::broker(*code, format_args!("reading {topic}")));
-            }
-        }
-    }
-
-    fn match_topics(&mut self, state: &State) {
-        let excludes_internal = self.excludes_internal_topics;
-        let Interest::Pattern { pattern, matching, attempt } = &mut self.interest else { return };
-        let is_late = matching.is_none() && (state.attempts < *attempt || state.error.is_some());
-        if is_late {
-            return;
-        }
-        let topics = state.metadata.topics.iter().filter(|(name, topic)| {
-            let is_visible = !(excludes_internal && topic.is_internal);
-            is_visible && topic.error == ErrorCode::None && pattern.is_match(name)
-        });
-        let topics: BTreeSet<ByteString> = topics.map(|(name, _)| name.clone()).collect();
-        if matching.as_ref() != Some(&topics) {
-            *matching = Some(topics.clone());
-            self.step(Input::Subscribe(topics));
         }
     }
 
