@@ -246,8 +246,8 @@ impl Consumer {
         self.handle.commit_async()
     }
 
-    /// Gives up everything and leaves the group; with automatic commits, what was consumed is committed first. What is in hand does not
-    /// count as consumed. Goes on in the background.
+    /// Gives up everything and leaves the group; with automatic commits, what was consumed is committed first, except of partitions that
+    /// were assigned by hand. What is in hand does not count as consumed. Goes on in the background.
     ///
     /// Cancel safe: once polled, it is done.
     ///

@@ -124,8 +124,8 @@ impl ConsumerHandle {
     }
 
     /// Reads these partitions without being a member of the group, or these in place of the former. Those that were assigned before go
-    /// on where they are. They begin where the group has committed, else as `auto.offset.reset` says; or
-    /// [`seek`](Self::seek).
+    /// on where they are; of those that are left out nothing is committed by this. They begin where the group has committed, else as
+    /// `auto.offset.reset` says; or [`seek`](Self::seek).
     ///
     /// Cancel safe: once polled, it is done.
     ///
@@ -139,8 +139,8 @@ impl ConsumerHandle {
         self.ask(|reply| Command::Assign(partitions, reply)).await
     }
 
-    /// Gives up everything and leaves the group; with automatic commits, what was consumed is committed first. Goes on in the
-    /// background.
+    /// Gives up everything and leaves the group; with automatic commits, what was consumed is committed first, except of partitions that
+    /// were assigned by hand. Goes on in the background.
     ///
     /// Cancel safe: once polled, it is done.
     ///
