@@ -126,7 +126,7 @@ async fn consume(options: &Options, args: Args) -> Result<(), Failure> {
         Ok::<_, Failure>((starts, ends))
     };
     let (starts, ends) = tokio::select! {
-        prepared = prepared => prepared?,
+        prepared = options.asked(prepared) => prepared?,
         _ = signals.next() => {
             let is_short = args.until.is_some() || args.max_records.is_some();
             return if is_short { Err(interrupted_after(0, options)) } else { Ok(()) };

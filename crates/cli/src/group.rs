@@ -40,14 +40,19 @@ enum Command {
 }
 
 pub(crate) fn run(args: Args, options: &Options) -> Result<(), Failure> {
-    options.run(async |options| match args.command {
-        Command::List(args) => list::run(&options, args).await,
-        Command::Describe(args) => describe::run(&options, args).await,
-        Command::Check(args) => check::run(&options, args).await,
-        Command::Seek(args) => seek::run(&options, args).await,
-        Command::Delete(args) => delete::run(&options, args).await,
-        Command::DeleteOffsets(args) => delete_offsets::run(&options, args).await,
-        Command::RemoveMembers(args) => remove_members::run(&options, args).await,
+    options.run(async |options| {
+        let command = async {
+            match args.command {
+                Command::List(args) => list::run(&options, args).await,
+                Command::Describe(args) => describe::run(&options, args).await,
+                Command::Check(args) => check::run(&options, args).await,
+                Command::Seek(args) => seek::run(&options, args).await,
+                Command::Delete(args) => delete::run(&options, args).await,
+                Command::DeleteOffsets(args) => delete_offsets::run(&options, args).await,
+                Command::RemoveMembers(args) => remove_members::run(&options, args).await,
+            }
+        };
+        options.asked(command).await
     })
 }
 

@@ -11,6 +11,7 @@ use std::{
     future::Future,
     io::IsTerminal,
     path::{Path, PathBuf},
+    pin::pin,
     time::Duration,
 };
 
@@ -29,6 +30,8 @@ pub(crate) const BOOTSTRAP_VARIABLE: &str = "KAVKA_BOOTSTRAP_SERVERS";
 pub(crate) const PROFILE_VARIABLE: &str = "KAVKA_PROFILE";
 /// Where brokers are, if nobody says.
 const DEFAULT_SERVERS: &str = "127.0.0.1:9092";
+/// How long nothing is said while the cluster is waited for.
+const SILENCE: Duration = Duration::from_secs(1);
 /// How long a command waits for the cluster, if nobody says.
 const DEFAULT_TIMEOUT_MS: &str = "30000";
 
@@ -237,6 +240,25 @@ impl Options {
     /// A client for administration. Has to be called inside a runtime.
     pub(crate) fn admin(&self) -> Result<Admin, Failure> {
         admin(&self.client_properties()?)
+    }
+
+    /// Waits for what the cluster has to say, and tells whom it waits for if that takes long: a cluster that is gone is asked again
+    /// and again until the time is up.
+    pub(crate) async fn asked<T>(&self, question: impl Future<Output = T>) -> T {
+        let mut question = pin!(question);
+        tokio::select! {
+            biased;
+            answer = &mut question => return answer,
+            () = tokio::time::sleep(SILENCE) => {}
+        }
+        if let Ok(properties) = self.client_properties() {
+            let servers = properties.get("bootstrap.servers").unwrap_or_default();
+            let within = properties.get("default.api.timeout.ms").unwrap_or_default();
+            self.notes().say(format_args!(
+                "Still waiting for {servers}, for at most {within} ms a call (--timeout)."
+            ));
+        }
+        question.await
     }
 
     /// Runs a command on this thread. Logs only if asked to: setting that up takes time.

@@ -131,7 +131,16 @@ async fn produce(options: &Options, args: Args) -> Result<(), Failure> {
         written: BTreeMap::new(),
         undelivered: None,
     };
-    let read = run.send_all(&args, &mut signals).await;
+    if let Some(partition) = args.partition {
+        let named = has_partition(&run.producer, &args.topic, partition);
+        tokio::select! {
+            named = options.asked(named) => named?,
+            _ = signals.next() => {
+                return Err(Failure::new("interrupted: nothing was read or sent"));
+            }
+        }
+    }
+    let read = run.send_all(&args, options, &mut signals).await;
     let delivered = run.settle(options, &mut signals).await;
     if delivered.is_ok() {
         // Nothing is left to be delivered: this only ends connections.
@@ -186,7 +195,13 @@ struct Undelivered {
 
 impl Run {
     /// Sends what comes until it ends, a record fails, or a signal comes.
-    async fn send_all(&mut self, args: &Args, signals: &mut Signals) -> Result<(), Failure> {
+    async fn send_all(
+        &mut self,
+        args: &Args,
+        options: &Options,
+        signals: &mut Signals,
+    ) -> Result<(), Failure> {
+        let mut is_first = true;
         loop {
             let block = tokio::select! {
                 biased;
@@ -211,9 +226,10 @@ impl Run {
                 // A signal is looked for only where there is waiting to do.
                 let sent = tokio::select! {
                     biased;
-                    sent = self.producer.send(sent) => sent,
+                    sent = self.send(sent, is_first, options) => sent,
                     _ = signals.next() => return Err(self.interrupted(place)),
                 };
+                is_first = false;
                 match sent {
                     Ok(delivery) => self.under_way.push_back((place, delivery)),
                     Err(error) => {
@@ -232,6 +248,20 @@ impl Run {
                     }
                 }
             }
+        }
+    }
+
+    /// The first record waits for the cluster, which may not be there; later ones for room.
+    async fn send(
+        &self,
+        record: ProducerRecord<'_>,
+        is_first: bool,
+        options: &Options,
+    ) -> Result<DeliveryFuture, Error> {
+        if is_first {
+            options.asked(self.producer.send(record)).await
+        } else {
+            self.producer.send(record).await
         }
     }
 
@@ -329,6 +359,16 @@ impl Undelivered {
             more => format!("{place} and {more} later records were not delivered"),
         };
         Failure::from(self.error).while_doing(what)
+    }
+}
+
+/// A topic that lacks the partition would be waited for: it may be about to get it. Whoever names one by hand means one that is there.
+async fn has_partition(producer: &Producer, topic: &str, partition: i32) -> Result<(), Failure> {
+    let count = producer.partition_count(topic).await?;
+    if u32::try_from(partition).is_ok_and(|partition| partition < count) {
+        Ok(())
+    } else {
+        Err(crate::topic::no_partition(topic, partition, count as usize))
     }
 }
 

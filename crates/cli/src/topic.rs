@@ -31,12 +31,17 @@ enum Command {
 }
 
 pub(crate) fn run(args: Args, options: &Options) -> Result<(), Failure> {
-    options.run(async |options| match args.command {
-        Command::List(args) => list::run(&options, args).await,
-        Command::Describe(args) => describe::run(&options, args).await,
-        Command::Create(args) => create::run(&options, args).await,
-        Command::Delete(args) => delete::run(&options, args).await,
-        Command::Alter(args) => alter::run(&options, args).await,
+    options.run(async |options| {
+        let command = async {
+            match args.command {
+                Command::List(args) => list::run(&options, args).await,
+                Command::Describe(args) => describe::run(&options, args).await,
+                Command::Create(args) => create::run(&options, args).await,
+                Command::Delete(args) => delete::run(&options, args).await,
+                Command::Alter(args) => alter::run(&options, args).await,
+            }
+        };
+        options.asked(command).await
     })
 }
 
@@ -52,4 +57,10 @@ struct Names {
 pub(crate) fn missing(name: &str) -> Failure {
     Failure::new(format!("topic {name} does not exist"))
         .advise("List topics with kavka topic list.")
+}
+
+/// The topic has not so many partitions.
+pub(crate) fn no_partition(topic: &str, partition: i32, count: usize) -> Failure {
+    Failure::new(format!("topic {topic} has no partition {partition}"))
+        .advise(format!("It has {count}, from 0 on."))
 }

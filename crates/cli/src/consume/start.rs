@@ -59,8 +59,7 @@ pub(super) async fn places(
         if let Some(wrong) =
             partitions.iter().find(|at| topic.partitions.iter().all(|it| it.partition != **at))
         {
-            return Err(Failure::new(format!("topic {name} has no partition {wrong}"))
-                .advise(format!("It has {}, from 0 on.", topic.partitions.len())));
+            return Err(crate::topic::no_partition(&name, *wrong, topic.partitions.len()));
         }
         let wanted = topic.partitions.iter().map(|it| it.partition);
         let wanted = wanted.filter(|at| partitions.is_empty() || partitions.contains(at));

@@ -83,6 +83,11 @@ async fn a_cluster_that_is_not_there_is_1_and_says_what_to_do() {
     let ran = cluster.run(&["topic", "list", "-b", "127.0.0.1:1", "--timeout", "300ms"]);
     ran.failed(1, "127.0.0.1:1");
     assert!(ran.stderr.contains("\n  Check that the brokers run"), "{ran:?}");
+    // Nobody looks at an empty screen until the time is up.
+    let waiting = "Still waiting for 127.0.0.1:1, for at most 2500 ms a call (--timeout).\n";
+    let dead = ["topic", "list", "-b", "127.0.0.1:1", "--timeout", "2500ms"];
+    let ran = cluster.run(&dead);
+    assert!(ran.stderr.starts_with(waiting), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

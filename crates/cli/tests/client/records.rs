@@ -140,6 +140,10 @@ async fn lines_that_are_no_records_are_named_and_those_before_are_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_and_timestamps_are_as_asked() {
     let cluster = cluster().await;
+    for command in ["produce", "consume"] {
+        let ran = cluster.run_with(&[command, "wide", "-p", "3"], b"a\n");
+        ran.failed(1, "topic wide has no partition 3\n  It has 3, from 0 on.\n");
+    }
     let args = ["produce", "wide", "-p", "2", "--timestamp", "1970-01-01T00:00:05Z"];
     cluster.run_with(&args, b"fixed\n").data();
     let args = ["produce", "wide", "-f", "jsonl", "--keep-partitions"];
