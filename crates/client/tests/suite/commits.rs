@@ -94,6 +94,26 @@ async fn what_is_not_owned_cannot_be_committed_by_a_member() {
     close(first).await;
 }
 
+/// There is no generation that such a commit could wait for.
+#[tokio::test]
+async fn who_assigns_itself_beside_members_of_its_group_is_refused_the_commit_at_once() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 3)).await;
+    let mut member = context.subscribed().await;
+    take(&mut member, 3).await;
+    let mut other = context.consumer().build().unwrap();
+    other.assign([context.tp(0)]).await.unwrap();
+    assert_eq!(take(&mut other, 3).await, numbered(0, 0, 3));
+    let commit = tokio::time::timeout(std::time::Duration::from_secs(20), other.commit()).await;
+    let error = commit.expect("at once").unwrap_err();
+    let error = &error.failed()[&context.tp(0)];
+    assert!(error.advice().contains("another group.id"), "{error}. {}", error.advice());
+    within(member.commit()).await.unwrap();
+    assert_eq!(context.committed_offset(0).await, Some(3));
+    close(member).await;
+    close(other).await;
+}
+
 #[tokio::test]
 async fn an_admin_moves_the_offsets_of_a_group_without_members_only() {
     let context = Context::new(1).await;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use kavka_client::{
     Consumer,
-    admin::GroupState,
+    admin::{Change, GroupState, NewTopic},
     consumer::{CloseOptions, RebalanceEvent},
 };
 
@@ -168,6 +168,54 @@ async fn a_pattern_takes_topics_as_they_are_made() {
     context.send(&producer, kavka_client::ProducerRecord::to(&later).value("found")).await;
     // The record in hand when the group rebalances may come again.
     while take(&mut consumer, 1).await != ["found"] {}
+    close(consumer).await;
+}
+
+/// Its offsets cannot be committed any more, and no rebalance is to wait for that.
+#[tokio::test]
+async fn a_topic_that_is_deleted_goes_from_the_consumers_of_its_pattern() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 3)).await;
+    let later = format!("{}-later", context.topic);
+    context.create(&later, 1, &[]).await;
+    let builder = context.consumer().enable_auto_commit(true);
+    let mut consumer = builder.property("metadata.max.age.ms", "200").build().unwrap();
+    consumer.subscribe_pattern(&format!("{}.*", context.topic)).await.unwrap();
+    let producer = context.producer().build().unwrap();
+    context.send(&producer, kavka_client::ProducerRecord::to(&later).value("found")).await;
+    let mut seen = take(&mut consumer, 4).await;
+    within(context.admin.delete_topics([later.as_str()])).await[later.as_str()].clone().unwrap();
+    let handle = consumer.handle();
+    let only = reading_while(&mut consumer, &mut seen, owns(handle, 1)).await;
+    assert_eq!(only, BTreeSet::from([context.tp(0)]));
+    close(consumer).await;
+}
+
+/// What was read and committed of the old one is no position in the new one.
+#[tokio::test]
+async fn a_topic_that_is_made_anew_while_it_is_read_is_read_from_its_beginning() {
+    if is_before(2, 8) {
+        // Nothing tells the two apart.
+        return;
+    }
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 5)).await;
+    let builder = context.consumer().property("metadata.max.age.ms", "200");
+    let mut consumer = builder.build().unwrap();
+    consumer.subscribe([&context.topic]).await.unwrap();
+    take(&mut consumer, 5).await;
+    within(consumer.commit()).await.unwrap();
+    let topic = context.topic.as_str();
+    within(context.admin.delete_topics([topic])).await[topic].clone().unwrap();
+    eventually(async || {
+        let anew = NewTopic::new(topic).partitions(1).replication_factor(1);
+        context.admin.create_topics([anew], Change::Apply).await[topic].is_ok()
+    })
+    .await;
+    context.produce(0, &numbered(9, 0, 8)).await;
+    assert_eq!(take(&mut consumer, 8).await, numbered(9, 0, 8));
+    within(consumer.commit()).await.unwrap();
+    assert_eq!(context.committed_offset(0).await, Some(8));
     close(consumer).await;
 }
 
