@@ -8,7 +8,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt::Display,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -148,6 +151,8 @@ pub struct Processor {
     stopper: Stopper,
 }
 
+const PANICKED: &str = "the handler panicked";
+
 /// So many records are held for each handler that may run.
 const HELD_PER_HANDLER: usize = 16;
 
@@ -185,7 +190,7 @@ impl Processor {
     }
 
     /// Runs until it is stopped, then finishes what is under way, commits, and closes the consumer. The handler is called for each
-    /// attempt, in a task of its own; one that panics has failed.
+    /// attempt, in a task of its own for each record; an attempt that panics has failed.
     ///
     /// Not cancel safe in this sense: dropping it aborts the handlers. Their records were not acknowledged, and come again.
     ///
@@ -380,7 +385,7 @@ where
         let (id, finished) = match finished {
             Ok(finished) => finished,
             Err(error) => {
-                let result = Err("the handler panicked".to_owned());
+                let result = Err(PANICKED.to_owned());
                 (error.id(), Finished::Handled(Outcome { retries: 0, result }))
             }
         };
@@ -540,7 +545,7 @@ where
     let mut backoff = Backoff::new(retry.first, retry.max, seed);
     let mut retries = 0;
     loop {
-        let result = handler(record.clone()).await.map_err(|error| error.to_string());
+        let result = call(handler, record).await;
         let is_last = retries + 1 >= retry.attempts || stopper.is_stopped();
         match result {
             Err(why) if !is_last => {
@@ -554,6 +559,26 @@ where
             result => return Outcome { retries, result },
         }
     }
+}
+
+/// One attempt. A handler that panics has failed as one that returns an error has.
+async fn call<H, F, E>(handler: &H, record: &Record) -> Result<(), String>
+where
+    H: Fn(Record) -> F,
+    F: Future<Output = Result<(), E>>,
+    E: Display,
+{
+    // Nothing of what the panic may have left half done is used again: the future is dropped.
+    let begun = catch_unwind(AssertUnwindSafe(|| handler(record.clone())));
+    let Ok(future) = begun else { return Err(PANICKED.to_owned()) };
+    let mut future = pin!(future);
+    let result = std::future::poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(|result| result.map_err(|error| error.to_string())),
+            Err(_) => Poll::Ready(Err(PANICKED.to_owned())),
+        }
+    });
+    result.await
 }
 
 async fn bury(

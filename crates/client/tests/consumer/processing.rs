@@ -161,6 +161,39 @@ async fn a_record_behind_one_that_failed_is_not_begun() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_is_tried_again_as_one_that_fails() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 4), 4).await;
+    let retry = Retry::attempts(4).backoff(Duration::from_millis(1), Duration::from_millis(5));
+    let processor = context.subscribed().await.process(Ordering::Partition, 2).retry(retry);
+    let stopper = processor.stopper();
+    let seen: Seen = Arc::default();
+    let noted = Arc::clone(&seen);
+    let processed = within(processor.run(move |record: Record| {
+        let (noted, stopper) = (Arc::clone(&noted), stopper.clone());
+        let attempt = {
+            let mut noted = noted.lock().unwrap();
+            noted.push(value(&record));
+            noted.len()
+        };
+        // Before it makes a future, too.
+        assert!(attempt != 2, "on purpose");
+        async move {
+            assert!(attempt != 3, "on purpose");
+            if attempt == 7 {
+                stopper.stop();
+            }
+            if attempt == 4 { Err("on purpose") } else { Ok(()) }
+        }
+    }))
+    .await
+    .unwrap();
+    assert_eq!((processed.succeeded, processed.retries), (4, 3));
+    assert_eq!(*seen.lock().unwrap(), ["p0-0", "p0-1", "p0-1", "p0-1", "p0-1", "p0-2", "p0-3"]);
+    assert_eq!(committed(&context).await, [(0, 4)].into());
+}
+
+#[tokio::test]
 async fn a_dead_letter_that_cannot_be_written_stops_in_front_of_the_record() {
     let context = Context::new(1).await;
     context.produce(0, &numbered(0, 0, 6), 3).await;
