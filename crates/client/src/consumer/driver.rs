@@ -297,13 +297,13 @@ impl Driver {
     /// Everything that follows from what the readers did.
     fn catch_up(&mut self) {
         self.tell_consumed();
-        let (broken, out_of_range, is_drained) = {
+        let (given_up, out_of_range, is_drained) = {
             let mut inbox = self.shared.lock();
-            let broken = inbox.take_broken();
-            (broken, self.fetcher.out_of_range(&inbox), inbox.is_drained())
+            let given_up = inbox.take_given_up();
+            (given_up, self.fetcher.out_of_range(&inbox), inbox.is_drained())
         };
-        for (place, epoch, from) in broken {
-            self.fetcher.on_broken(place, epoch, from);
+        for given_up in given_up {
+            self.fetcher.on_given_up(given_up);
         }
         for (partition, epoch) in out_of_range {
             self.step(Input::OutOfRange { partition, epoch });

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::{
     chunk::{Aborted, Chunk, extent_of},
-    inbox::Inbox,
+    inbox::{GivenUp, Inbox},
     metrics::FetchMetrics,
     record::unreadable,
     session::{Row, Session, TOPIC_IDS, Terms},
@@ -172,12 +172,13 @@ impl Fetcher {
         found
     }
 
-    /// What a reader could not read is fetched again.
-    pub(super) fn on_broken(&mut self, place: usize, epoch: PositionEpoch, from: i64) {
+    /// What a reader could not read, or was not to read on, is fetched again.
+    pub(super) fn on_given_up(&mut self, given_up: GivenUp) {
+        let GivenUp { place, epoch, from, is_broken } = given_up;
         let mut cursors = self.cursors.values_mut();
         if let Some(cursor) = cursors.find(|c| c.place == place && c.epoch == epoch) {
             cursor.next_offset = from;
-            cursor.not_before = Some(Instant::now() + BROKEN_PAUSE);
+            cursor.not_before = is_broken.then(|| Instant::now() + BROKEN_PAUSE);
         }
     }
 

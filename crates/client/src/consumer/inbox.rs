@@ -50,8 +50,8 @@ pub(super) struct Inbox {
     wants_poll: bool,
     /// There will be nothing more.
     is_closed: bool,
-    /// Chunks that are broken: slot, epoch, and where to fetch again.
-    broken: Vec<(usize, PositionEpoch, i64)>,
+    /// What is to be fetched again.
+    given_up: Vec<GivenUp>,
     last_serial: u64,
 }
 
@@ -87,6 +87,17 @@ pub(super) struct Slot {
 pub(super) struct Own {
     place: usize,
     serial: u64,
+}
+
+/// A chunk that was begun and is not read on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GivenUp {
+    pub(super) place: usize,
+    pub(super) epoch: PositionEpoch,
+    /// Where its partition is fetched again.
+    pub(super) from: i64,
+    /// Its bytes are no records: what is fetched again may be the same.
+    pub(super) is_broken: bool,
 }
 
 /// What an acknowledgement came to.
@@ -244,8 +255,8 @@ impl Inbox {
         self.wake_all();
     }
 
-    pub(super) fn take_broken(&mut self) -> Vec<(usize, PositionEpoch, i64)> {
-        std::mem::take(&mut self.broken)
+    pub(super) fn take_given_up(&mut self) -> Vec<GivenUp> {
+        std::mem::take(&mut self.given_up)
     }
 
     pub(super) fn deliver(&mut self, chunk: Chunk) {
@@ -414,15 +425,16 @@ impl Inbox {
         }
     }
 
-    /// A chunk is not read on: its partition is fetched again from here.
-    pub(super) fn give_up(&mut self, chunk: &Chunk, from: i64) {
+    /// A chunk is not read on: its partition is fetched again from here. `is_broken`: because its bytes are no records.
+    pub(super) fn give_up(&mut self, chunk: &Chunk, from: i64, is_broken: bool) {
         self.settle(chunk.slot, chunk.epoch, None);
         if let Some(slot) = self.slots.get_mut(chunk.slot).and_then(Option::as_mut)
             && slot.epoch == Some(chunk.epoch)
         {
             slot.in_work = false;
             slot.drop_queue();
-            self.broken.push((chunk.slot, chunk.epoch, from));
+            let (place, epoch) = (chunk.slot, chunk.epoch);
+            self.given_up.push(GivenUp { place, epoch, from, is_broken });
         }
     }
 

@@ -97,10 +97,15 @@ impl Reader {
 
     /// Nothing is in hand any more, and what was does not count as consumed: whoever reads on begins there.
     pub(super) fn release(&mut self) {
+        self.give_back(false);
+    }
+
+    /// The same; `is_broken`: because what is in hand cannot be read.
+    fn give_back(&mut self, is_broken: bool) {
         let (hand, chunk) = (self.hand.take(), self.chunk.take());
         let mut inbox = self.shared.lock();
         match (hand, chunk) {
-            (Some(hand), Some(chunk)) => inbox.give_up(&chunk, hand.from),
+            (Some(hand), Some(chunk)) => inbox.give_up(&chunk, hand.from, is_broken),
             (Some(hand), None) => drop(inbox.settle(hand.place, hand.epoch, None)),
             (None, Some(chunk)) => inbox.put_back(chunk),
             (None, None) => return,
@@ -184,7 +189,7 @@ impl Reader {
                     None
                 }
                 Err(error) => {
-                    self.shared.lock().give_up(chunk, chunk.from());
+                    self.shared.lock().give_up(chunk, chunk.from(), true);
                     Some(error)
                 }
             };
@@ -208,7 +213,7 @@ impl Reader {
         if std::mem::take(&mut self.lent_is_broken) {
             // It was not handed out: it is fetched again.
             self.lent = None;
-            return self.release();
+            return self.give_back(true);
         }
         if let (Some(batch), Some(chunk)) = (self.lent.take(), &mut self.chunk) {
             chunk.advance(batch.next_offset);

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, future::poll_fn, pin::pin, task::Poll, time::Duration};
 
-use kavka_client::{Consumer, ErrorKind, consumer::Offsets};
+use kavka_client::{
+    Consumer, ErrorKind,
+    consumer::{CloseOptions, Offsets},
+};
 use kavka_testkit::{ApiKey, ErrorCode, GroupCondition};
 
 use crate::context::*;
@@ -187,6 +190,45 @@ async fn a_commit_is_waited_for_no_longer_than_the_api_timeout_though_the_broker
     assert_eq!(error.error().kind(), ErrorKind::TimedOut, "{error}");
     context.broker.restart().await.unwrap();
     assert_eq!(within(consumer.commit()).await.unwrap(), [(tp(0), 3)].into());
+}
+
+#[tokio::test]
+async fn commits_that_are_not_waited_for_are_done_before_a_close_is_over() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 8), 4).await;
+    let mut consumer = context.builder().enable_auto_commit(false).build().unwrap();
+    consumer.subscribe([TOPIC]).await.unwrap();
+    context.broker.on(ApiKey::OffsetCommit).delay(Duration::from_millis(40));
+    let mut pending = Vec::new();
+    for _ in 0..8 {
+        take(&mut consumer, 1).await;
+        let next_offset = i64::try_from(pending.len()).unwrap() + 1;
+        let offsets = Offsets::new().with(tp(0), next_offset);
+        pending.push(consumer.commit_offsets_async(offsets));
+    }
+    closed(consumer).await.unwrap();
+    for (number, commit) in (1..).zip(pending) {
+        let outcome = tokio::time::timeout(Duration::ZERO, commit).await;
+        assert_eq!(outcome.expect("over before the close was").unwrap(), [(tp(0), number)].into());
+    }
+    assert_eq!(committed(&context).await, [(0, 8)].into());
+}
+
+#[tokio::test]
+async fn a_close_takes_no_longer_than_it_may_though_the_broker_is_gone() {
+    let context = Context::new(1).await;
+    context.produce(0, &numbered(0, 0, 8), 4).await;
+    let mut consumer = context.subscribed().await;
+    let handle = consumer.handle();
+    take(&mut consumer, 4).await;
+    context.broker.crash().await;
+    let commit = handle.commit_async();
+    let begun = std::time::Instant::now();
+    let options = CloseOptions::default().timeout(Duration::from_millis(600));
+    let error = within(consumer.close_with(options)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(within(commit).await.is_err());
 }
 
 #[tokio::test]

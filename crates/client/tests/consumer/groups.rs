@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use kavka_client::{
     Admin, Consumer, TopicPartition,
     admin::{Change, NewPartitions},
-    consumer::{CloseOptions, RebalanceEvent},
+    consumer::{CloseOptions, RebalanceEvent, SeekTo},
 };
 use kavka_testkit::GroupCondition;
 
@@ -205,6 +205,66 @@ async fn a_pattern_finds_internal_topics_only_if_asked_to() {
         assert_eq!(topics.contains("__consumer_offsets"), expected, "{topics:?}");
         within(consumer.close()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_changed_subscription_commits_what_was_consumed_of_what_goes() {
+    let context = Context::new(1).await;
+    context.broker.create_topic("others", 1).await.unwrap();
+    context.produce(0, &numbered(0, 0, 5), 5).await;
+    context.produce_to("others", 0, &numbered(1, 0, 3), 3).await;
+    let mut consumer = context.subscribed().await;
+    take(&mut consumer, 5).await;
+    consumer.subscribe(["others"]).await.unwrap();
+    assert_eq!(take(&mut consumer, 3).await, numbered(1, 0, 3));
+    assert_eq!(context.broker.committed(GROUP).await.unwrap(), [((TOPIC.into(), 0), 5)].into());
+    consumer.subscribe_pattern("ord.*").await.unwrap();
+    within(async {
+        while consumer.assignment().await.unwrap() != [tp(0)].into() {
+            let _ = tokio::time::timeout(Duration::from_millis(20), consumer.next()).await;
+        }
+    })
+    .await;
+    let both = [((TOPIC.into(), 0), 5), (("others".into(), 0), 3)];
+    assert_eq!(context.broker.committed(GROUP).await.unwrap(), both.into());
+}
+
+/// And it can be sought in while the rebalance is under way.
+#[tokio::test]
+async fn a_pause_outlives_a_rebalance_that_leaves_the_partition_where_it_is() {
+    let context = Context::new(2).await;
+    for partition in 0..2 {
+        context.produce(partition, &numbered(partition, 0, 4), 4).await;
+    }
+    let builder = || context.builder().assignors(&["cooperative-sticky"]);
+    let mut first = builder().build().unwrap();
+    first.subscribe([TOPIC]).await.unwrap();
+    take(&mut first, 8).await;
+    first.pause([tp(0), tp(1)]).unwrap();
+    let second = builder().build().unwrap();
+    second.subscribe([TOPIC]).await.unwrap();
+    let handle = first.handle();
+    let shared = async {
+        loop {
+            let (mine, others) =
+                (handle.assignment().await.unwrap(), second.assignment().await.unwrap());
+            for place in &mine {
+                // It may go at any moment.
+                let sought = handle.seek(place, SeekTo::Beginning).await;
+                assert!(sought.is_ok() || !handle.assignment().await.unwrap().contains(place));
+            }
+            if mine.len() == 1 && others.len() == 1 {
+                return mine;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (mine, values) = reading_until(&mut first, within(shared)).await;
+    assert!(values.is_empty(), "both were paused, or gone: {values:?}");
+    assert_quiet(&mut first, Duration::from_millis(100)).await;
+    first.resume(mine.clone()).unwrap();
+    let kept = mine.first().unwrap().partition;
+    assert_eq!(take(&mut first, 4).await, numbered(kept, 0, 4));
 }
 
 #[tokio::test]

@@ -244,7 +244,10 @@ async fn a_partition_may_have_a_stream_of_its_own() {
     assert_quiet(&mut consumer, Duration::from_millis(50)).await;
     // Who drops it in the middle of a record has not consumed that.
     drop(stream);
+    let begun = Instant::now();
     assert_eq!(take(&mut consumer, 3).await, numbered(1, 2, 5));
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(700), "it is fetched again without a pause: {took:?}");
     let mut stream = consumer.partition_stream(&tp(1)).unwrap();
     consumer.unsubscribe().await.unwrap();
     assert!(within(stream.next()).await.is_none());
