@@ -429,6 +429,24 @@ async fn partitioners_of_ones_own_choose() {
 }
 
 #[tokio::test]
+async fn partitioner_and_codec_are_taken_by_their_kafka_names() {
+    let (broker, id) = start(3).await;
+    let producer = to(&broker)
+        .property("partitioner.class", "org.apache.kafka.clients.producer.RoundRobinPartitioner")
+        .property("compression.type", "lz4")
+        .build()
+        .unwrap();
+    let mut partitions = Vec::new();
+    for _ in 0..4 {
+        let record = ProducerRecord::to("t").key("k").value("v");
+        partitions.push(producer.send(record).await.unwrap().await.unwrap().partition);
+    }
+    assert_eq!(partitions, [0, 1, 2, 0]);
+    let (headers, _) = read_all(&broker, id, 0).await;
+    assert!(headers.iter().all(|header| header.compression() == Ok(Compression::Lz4)));
+}
+
+#[tokio::test]
 async fn settings_that_cannot_be_are_refused() {
     let build = |name: &str, value: &str| {
         Producer::builder().bootstrap_servers("localhost:1").property(name, value).build()

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kavka_client::{Producer, ProducerBuilder, ProducerRecord, producer::Acks};
+use kavka_client::{ErrorKind, Producer, ProducerBuilder, ProducerRecord, producer::Acks};
 use kavka_protocol::{
     ApiKey, ErrorCode,
     messages::{
@@ -63,6 +63,8 @@ struct State {
     doubled: u32,
     /// Brokers whose produces are never answered.
     hanging: BTreeSet<i32>,
+    /// Nobody is let in.
+    refuses_passwords: bool,
     /// How long who has authenticated may ask.
     session: Duration,
     /// Produces that came after that.
@@ -130,7 +132,12 @@ impl Cluster {
                 ApiKey::SaslAuthenticate => {
                     let session = self.state().session;
                     session_ends = Some(Instant::now() + session);
+                    let error_code = match self.state().refuses_passwords {
+                        true => ErrorCode::SaslAuthenticationFailed,
+                        false => ErrorCode::None,
+                    };
                     let response = SaslAuthenticateResponse {
+                        error_code,
                         session_lifetime_ms: session.as_millis().try_into().unwrap(),
                         ..Default::default()
                     };
@@ -334,20 +341,35 @@ async fn a_partition_that_loses_its_leader_and_gets_it_back_is_once_in_a_request
     assert_eq!((cluster.taken_by(1, 0), cluster.state().doubled), (6, 0));
 }
 
+fn with_password(builder: ProducerBuilder) -> ProducerBuilder {
+    builder
+        .property("security.protocol", "SASL_PLAINTEXT")
+        .property("sasl.mechanism", "PLAIN")
+        .property("sasl.username", "u")
+        .property("sasl.password", "p")
+}
+
+#[tokio::test]
+async fn a_password_that_is_refused_fails_records_at_once() {
+    let cluster = Cluster::start(&[1]).await;
+    cluster.state().refuses_passwords = true;
+    let producer = with_password(cluster.producer()).build().unwrap();
+    let begun = Instant::now();
+    for _ in 0..3 {
+        let error = within(producer.send(ProducerRecord::to("t"))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    }
+    let error = within(producer.partition_count("t")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
 /// A broker hangs up on who asks after that: with acks=0 the records would be lost without a word.
 #[tokio::test]
 async fn a_producer_authenticates_anew_before_its_session_ends() {
     let cluster = Cluster::start(&[1]).await;
     cluster.state().session = Duration::from_millis(500);
-    let producer = cluster
-        .producer()
-        .acks(Acks::None)
-        .property("security.protocol", "SASL_PLAINTEXT")
-        .property("sasl.mechanism", "PLAIN")
-        .property("sasl.username", "u")
-        .property("sasl.password", "p")
-        .build()
-        .unwrap();
+    let producer = with_password(cluster.producer().acks(Acks::None)).build().unwrap();
     for _ in 0..100 {
         delivered(&producer, ProducerRecord::to("t").value("v")).await;
         tokio::time::sleep(Duration::from_millis(15)).await;

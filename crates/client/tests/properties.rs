@@ -3,7 +3,11 @@
 //! The names are those of `ProducerConfig`, `ConsumerConfig` and `AdminClientConfig` of Apache Kafka's Java client 4.4.0.
 #![allow(clippy::unwrap_used)]
 
-use kavka_client::{Admin, Consumer, Error, ErrorKind, Producer, ProducerBuilder};
+use kavka_client::{
+    Admin, Consumer, Error, ErrorKind, Producer, ProducerBuilder, TopicPartition,
+    consumer::OffsetReset,
+};
+use kavka_testkit::{ApiKey, NewRecord, TestBroker};
 
 /// Of all three, with a value each.
 const EVERY: &[(&str, &str)] = &[
@@ -210,4 +214,30 @@ async fn an_admin_takes_every_property_of_javas() {
     let error = admin.build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("bootstrap.controllers"), "{error}");
+}
+
+/// A broker sends a batch in any case, however large, and no second one that is over it.
+#[tokio::test]
+async fn fetch_max_bytes_bounds_an_answer() {
+    const BATCHES: usize = 20;
+    let broker = TestBroker::builder().topic("t", 1).start().await;
+    for _ in 0..BATCHES {
+        broker.produce("t", 0, [NewRecord::value("v")]).await.unwrap();
+    }
+    for (max_bytes, least, most) in [("1", BATCHES, usize::MAX), ("52428800", 1, BATCHES / 2)] {
+        broker.clear_requests();
+        let mut consumer = Consumer::builder()
+            .bootstrap_servers(&broker.bootstrap_servers())
+            .auto_offset_reset(OffsetReset::Earliest)
+            .property("fetch.max.bytes", max_bytes)
+            .build()
+            .unwrap();
+        consumer.assign([TopicPartition::new("t", 0)]).await.unwrap();
+        for _ in 0..BATCHES {
+            consumer.next().await.unwrap().unwrap();
+        }
+        let requests = broker.requests();
+        let fetches = requests.iter().filter(|request| request.api == ApiKey::Fetch).count();
+        assert!((least..=most).contains(&fetches), "{max_bytes}: {fetches} fetches");
+    }
 }

@@ -8,11 +8,11 @@ use std::{
     fmt,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
-use kavka_protocol::hash;
+use kavka_protocol::{SplitMix64, hash};
 
 /// Chooses partitions in place of the built-in rules. Called for every record without a partition of its own, from any thread.
 pub trait Partitioner: Send + Sync + fmt::Debug {
@@ -219,22 +219,17 @@ pub(super) fn choose(
 
 /// Numbers to spread load with. Not for secrets.
 #[derive(Debug)]
-pub(super) struct Random(AtomicU64);
+pub(super) struct Random(Mutex<SplitMix64>);
 
 impl Random {
     /// The same numbers for the same seed.
     pub(super) fn seeded(seed: u64) -> Self {
-        Self(AtomicU64::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)))
+        Self(Mutex::new(SplitMix64::new(seed)))
     }
 
-    /// From 0 up to `bound`, which is above 0. Two threads may get the same.
+    /// From 0 up to `bound`, which is above 0.
     pub(super) fn below(&self, bound: u64) -> u64 {
-        // SplitMix64.
-        let state = self.0.load(Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0.store(state, Ordering::Relaxed);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((u128::from(mixed ^ (mixed >> 31)) * u128::from(bound)) >> 64) as u64
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).below(bound)
     }
 }
 
