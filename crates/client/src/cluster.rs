@@ -137,7 +137,7 @@ impl Cluster {
             }
         };
         if is_new {
-            self.request_refresh();
+            self.0.refresher.request_new();
         }
         is_new
     }

@@ -460,3 +460,20 @@ async fn settings_that_cannot_be_are_refused() {
     );
     assert_eq!(Producer::builder().build().unwrap_err().kind(), ErrorKind::Config);
 }
+
+/// As in Java: the pause between two looks at metadata is not for what was never asked for.
+#[tokio::test]
+async fn many_new_topics_do_not_each_wait_for_a_pause() {
+    let broker = TestBroker::start().await;
+    let names: Vec<String> = (0..50).map(|n| format!("new-{n}")).collect();
+    for name in &names {
+        broker.create_topic(name, 1).await.unwrap();
+    }
+    let producer = to(&broker).property("retry.backoff.ms", "1000").build().unwrap();
+    let begun = Instant::now();
+    for name in &names {
+        drop(producer.send(ProducerRecord::to(name).value("v")).await.unwrap());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    producer.close(Duration::from_secs(10)).await.unwrap();
+}

@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc, Weak,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use kavka_protocol::ErrorCode;
@@ -28,6 +28,8 @@ pub(super) struct Refresher {
     requested: AtomicU64,
     /// The number of the attempt that began last.
     begun: AtomicU64,
+    /// What is asked for is new: the next attempt need not be some time after one that succeeded.
+    is_new: AtomicBool,
     notify: Arc<Notify>,
 }
 
@@ -39,6 +41,12 @@ impl Refresher {
         self.requested.fetch_max(attempt, Ordering::AcqRel);
         self.notify.notify_one();
         attempt
+    }
+
+    /// As [`Refresher::request`], for something that was never asked for: as in Java, it does not wait for the pause between attempts.
+    pub(super) fn request_new(&self) {
+        self.is_new.store(true, Ordering::Release);
+        self.request();
     }
 
     fn is_requested(&self) -> bool {
@@ -62,30 +70,40 @@ async fn run(weak: Weak<Shared>, notify: Arc<Notify>) {
     let mut backoff: Option<Backoff> = None;
     let mut next = None;
     let mut not_before = Instant::now();
+    let due = |refresher: &Refresher, not_before, next, is_failing: bool| {
+        if !refresher.is_requested() {
+            next
+        } else if refresher.is_new.load(Ordering::Acquire) && !is_failing {
+            Some(Instant::now())
+        } else {
+            Some(not_before)
+        }
+    };
     // Since when metadata is wanted and not had.
     let mut in_vain = None;
     loop {
-        let is_requested = match weak.upgrade() {
+        let time = match weak.upgrade() {
             None => return,
-            Some(shared) => shared.refresher.is_requested(),
+            Some(shared) => due(&shared.refresher, not_before, next, backoff.is_some()),
         };
-        let due = if is_requested { Some(not_before) } else { next };
-        if due.is_none_or(|due| due > Instant::now()) {
+        if time.is_none_or(|time| time > Instant::now()) {
             tokio::select! {
                 () = notify.notified() => {}
-                () = sleep_until(due) => {}
+                () = sleep_until(time) => {}
             }
             if weak.strong_count() == 0 {
                 return;
             }
             let Some(shared) = weak.upgrade() else { return };
-            let due = if shared.refresher.is_requested() { Some(not_before) } else { next };
-            if due.is_none_or(|due| due > Instant::now()) {
+            let time = due(&shared.refresher, not_before, next, backoff.is_some());
+            if time.is_none_or(|time| time > Instant::now()) {
                 continue;
             }
         }
         let Some(shared) = weak.upgrade() else { return };
         let settings = Arc::clone(&shared.settings);
+        // Before what is wanted is looked at: what comes later is another attempt's.
+        shared.refresher.is_new.store(false, Ordering::Release);
         let attempt = shared.refresher.begun.fetch_add(1, Ordering::AcqRel) + 1;
         let wanted = shared.wanted();
         let result = recovering(&shared, &wanted, &mut in_vain).await;
