@@ -8,12 +8,13 @@
 //! * `server`: the broker's lives on one disk. `member`, `producer`, `operator`: clients and their applications.
 //! * `nemesis`: what goes wrong while the world runs.
 //! * `wire`, `history`: what clients see, written down for `kavka-checker`. `trace`: everything in one number.
-//! * [`campaign()`]: many worlds.
+//! * [`campaign()`]: many worlds, and smaller failures. `coverage`: what was seen in them.
 //!
 //! **Architecture invariant:** nothing here, nor in what runs here, may depend on threads, on the machine's clock, or on the order
 //! of a hash map.
 
 pub mod campaign;
+mod coverage;
 mod history;
 mod machine;
 mod member;
@@ -23,13 +24,16 @@ mod operator;
 mod plan;
 mod producer;
 mod server;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod wire;
 mod world;
 
 pub use self::{
-    campaign::campaign,
-    plan::{Case, kinds},
+    campaign::{campaign, smallest},
+    coverage::{Coverage, Deed, Ending},
+    plan::{Case, Kind, Mode, Part},
     trace::{Story, Telling},
     world::{Outcome, run},
 };

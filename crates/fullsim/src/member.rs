@@ -23,9 +23,10 @@ use tokio::{
 };
 
 use crate::{
+    coverage::{Deed, Ending},
     history::place,
     network::Host,
-    plan::Mode,
+    plan::{Kind, Mode},
     world::{GROUP, Phase, TOPIC, World, value_of},
 };
 
@@ -39,10 +40,8 @@ pub(crate) async fn run(world: Arc<World>, slot: usize) {
         }
         let name = format!("member-{slot}.{number}");
         let mode = *random.pick(&world.plan.modes);
-        let until = match world.plan.restarts {
-            true => Instant::now() + random.millis(4_000, 50_000),
-            false => world.far(),
-        };
+        let life = random.millis(4_000, 50_000);
+        let until = if world.plan.restarts { Instant::now() + life } else { world.far() };
         let host = world.new_host();
         let is_killed = Arc::default();
         let world = Arc::clone(&world);
@@ -64,16 +63,6 @@ struct Life {
     random: Random,
     /// It was killed: nobody hears what it is told.
     is_killed: Arc<AtomicBool>,
-}
-
-/// How a life ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Close,
-    CloseAndForget,
-    Drop,
-    PowerLoss,
-    Killed,
 }
 
 impl Life {
@@ -144,8 +133,8 @@ impl Life {
     async fn work(&mut self) {
         let plan = &self.world.plan;
         let healed = self.world.phase() != Phase::Faulty;
-        if plan.hangs && !healed && self.random.happens(1) {
-            self.world.network.land("application hangs");
+        if self.random.happens(1) && plan.hangs && !healed {
+            self.world.seen.fault(Kind::Hangs);
             sleep(plan.max_poll + self.random.millis(0, 3_000)).await;
         } else if self.random.happens(100) {
             sleep(self.random.millis(1, 60)).await;
@@ -154,22 +143,25 @@ impl Life {
 
     /// How long the application waits for records; shortly where futures are to be given up.
     fn patience(&mut self) -> Duration {
-        match self.world.plan.cancels {
-            true => self.random.millis(0, 400),
-            false => Duration::from_millis(500),
-        }
+        let short = self.random.millis(0, 400);
+        if self.world.plan.cancels { short } else { Duration::from_millis(500) }
     }
 
     fn ending(&mut self) -> Ending {
-        use Ending::{Close, CloseAndForget, Drop, Killed, PowerLoss};
         match self.world.phase() {
-            Phase::Faulty => *self.random.pick(&[Close, CloseAndForget, Drop, PowerLoss, Killed]),
-            Phase::Healed | Phase::Over => Close,
+            Phase::Faulty => {
+                let ending = *self.random.pick(Ending::ALL);
+                self.world.seen.fault(Kind::Restarts);
+                self.world.seen.ending(self.mode, ending);
+                ending
+            }
+            Phase::Healed | Phase::Over => Ending::Close,
         }
     }
 
     /// The end of a life that is not yet over inside.
     async fn end(&mut self, consumer: Consumer) {
+        let was_faulty = self.world.phase() == Phase::Faulty;
         let ending = self.ending();
         self.world.trace.tell(|| format!("{} ends: {ending:?}", self.name));
         if self.before_end(ending).await {
@@ -191,10 +183,8 @@ impl Life {
                 self.world.trace.tell(|| format!("{} is closed: {closed:?}", self.name));
                 let took = began.elapsed();
                 assert!(took <= most + Duration::from_secs(1), "closing took {took:?}");
-                if self.world.phase() != Phase::Faulty
-                    && let Err(error) = closed
-                {
-                    panic!("{}: closing failed though nothing is wrong: {error}", self.name);
+                if !was_faulty && let Err(error) = closed {
+                    panic!("closing failed though nothing is wrong: {}: {error}", self.name);
                 }
             }
         }
@@ -207,7 +197,6 @@ impl Life {
             Ending::Killed | Ending::PowerLoss => {
                 world.notebook.note(&self.name, Op::Crash {});
                 self.is_killed.store(true, Atomic::Relaxed);
-                world.network.land("member killed");
                 world.network.unplug(self.host);
                 if ending == Ending::Killed {
                     world.network.reset_all(self.host);
@@ -239,7 +228,7 @@ impl Life {
                     in_hand = Some(record);
                 }
                 Ok(Some(Err(error))) => self.failed(&error),
-                Ok(None) => panic!("{}: the consumer ended by itself", self.name),
+                Ok(None) => panic!("the consumer ended by itself: {}", self.name),
             }
         }
         self.end(consumer).await;
@@ -266,7 +255,7 @@ impl Life {
                     self.world.notebook.polled(&self.name, poller, &records, false);
                 }
                 Ok(Some(Err(error))) => self.failed(&error),
-                Ok(None) => panic!("{}: the consumer ended by itself", self.name),
+                Ok(None) => panic!("the consumer ended by itself: {}", self.name),
             }
             if !records.is_empty() {
                 self.work().await;
@@ -318,7 +307,7 @@ impl Life {
                     });
                 }
                 Ok(Some(Err(error))) => self.failed(&error),
-                Ok(None) => panic!("{}: the consumer ended by itself", self.name),
+                Ok(None) => panic!("the consumer ended by itself: {}", self.name),
             }
         }
         self.end(consumer).await;
@@ -356,8 +345,9 @@ impl Life {
             () = over(&self.world, self.until) => None,
         };
         if let Some(result) = result {
-            panic!("{}: the processor ended by itself: {result:?}", self.name);
+            panic!("the processor ended by itself: {}: {result:?}", self.name);
         }
+        let was_faulty = self.world.phase() == Phase::Faulty;
         let ending = self.ending();
         self.world.trace.tell(|| format!("{} ends: {ending:?}", self.name));
         if self.before_end(ending).await || ending == Ending::Drop {
@@ -371,10 +361,8 @@ impl Life {
         }
         let result = running.await;
         self.world.trace.tell(|| format!("{} is closed: {result:?}", self.name));
-        if self.world.phase() != Phase::Faulty
-            && let Err(error) = result
-        {
-            panic!("{}: the processor failed though nothing is wrong: {error}", self.name);
+        if !was_faulty && let Err(error) = result {
+            panic!("the processor failed though nothing is wrong: {}: {error}", self.name);
         }
     }
 
@@ -445,16 +433,21 @@ impl Notes {
                 let Some(member) = self.world.observer.member(self.host) else {
                     panic!("{name} was assigned something and never asked for it")
                 };
+                if !added.is_empty() {
+                    self.world.seen.deed(Deed::Assigned);
+                }
                 let member = Member { generation, ..member };
                 let partitions = places(&added);
                 notebook.note(name, Op::Assigned { group, member, partitions });
             }
             RebalanceEvent::Revoked(gone) => {
+                self.world.seen.deed(Deed::Revoked);
                 let partitions = places(&gone);
                 notebook.note(name, Op::Revoked { group, partitions });
             }
             RebalanceEvent::Lost { partitions, cause } => {
                 self.world.trace.tell(|| format!("{name} has lost partitions: {cause}"));
+                self.world.seen.deed(Deed::Lost);
                 let partitions = places(&partitions);
                 notebook.note(name, Op::Lost { group, partitions });
             }

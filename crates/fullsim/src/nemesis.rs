@@ -3,79 +3,86 @@
 use std::sync::Arc;
 
 use kavka_sim::Random;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     network::{Host, Whose},
-    plan::Fault,
+    plan::{Kind, Part, Strike},
     world::World,
 };
 
 /// Breaks things until `until`, then mends them: the broker runs, and its disk is quick.
 pub(crate) async fn run(world: &Arc<World>, until: Instant) {
-    let mut random = Random::of(world.plan.seed, "nemesis");
-    let total: u64 = world.plan.faults.iter().map(|(_, weight)| weight).sum();
-    let gap = world.plan.fault_gap.as_millis() as u64;
     let mut quick_again: Option<Instant> = None;
-    while Instant::now() < until {
-        sleep(random.millis(gap / 4, gap)).await;
+    for (number, strike) in world.plan.strikes.iter().enumerate() {
+        let next = Instant::now() + strike.gap;
+        if next >= until {
+            break;
+        }
+        sleep_until(next).await;
         if quick_again.is_some_and(|time| time <= Instant::now()) {
             quick_again = None;
             world.server.slow_syncs(None);
         }
-        if total == 0 {
+        if !world.plan.has(Part::Strike(number)) {
+            // The others strike as if this one did.
+            if strike.stops_the_broker() {
+                sleep(strike.down).await;
+            }
             continue;
         }
-        let mut left = random.below(total);
-        for (fault, weight) in &world.plan.faults {
-            if left < *weight {
-                if *fault == Fault::SlowSyncs {
-                    let most = random.between(100, 4_000);
-                    world.server.slow_syncs(Some(most));
-                    world.network.land("slow syncs");
-                    quick_again = Some(Instant::now() + random.millis(500, 10_000));
-                } else {
-                    strike(world, *fault, &mut random).await;
-                }
-                break;
-            }
-            left -= *weight;
+        world.trace.tell(|| format!("strike {number}: {}", strike.kind));
+        let mut random = Random::new(strike.seed);
+        if strike.kind == Kind::SlowSyncs {
+            let most = random.between(100, 4_000);
+            world.server.slow_syncs(Some(most));
+            world.seen.fault(Kind::SlowSyncs);
+            quick_again = Some(Instant::now() + random.millis(500, 10_000));
+        } else {
+            execute(world, strike, &mut random).await;
         }
     }
+    sleep_until(until).await;
     world.server.slow_syncs(None);
 }
 
-async fn strike(world: &World, fault: Fault, random: &mut Random) {
+impl Strike {
+    fn stops_the_broker(&self) -> bool {
+        matches!(self.kind, Kind::BrokerKilled | Kind::PowerLoss | Kind::BrokerRestart)
+    }
+}
+
+async fn execute(world: &World, strike: &Strike, random: &mut Random) {
     let network = &world.network;
     // The last few hosts are those that are there.
     let newest = u64::from(world.newest_host());
     let host = newest.saturating_sub(random.below(8)).max(1) as Host;
     let whose = if random.happens(600) { Whose::Host(host) } else { Whose::Any };
-    match fault {
-        Fault::Partition => network.partition(host, random.millis(100, 15_000)),
-        Fault::Reset => drop(network.reset_one(whose)),
-        Fault::HalfOpen => drop(network.silence_one(whose)),
-        Fault::ReaderStops => drop(network.freeze_one(whose, random.millis(100, 12_000))),
-        Fault::BrokerKilled => {
-            network.land("broker killed");
+    match strike.kind {
+        Kind::Partition => network.partition(host, random.millis(100, 15_000)),
+        Kind::Reset => drop(network.reset_one(whose)),
+        Kind::HalfOpen => drop(network.silence_one(whose)),
+        Kind::ReaderStops => drop(network.freeze_one(whose, random.millis(100, 12_000))),
+        Kind::BrokerKilled => {
+            world.seen.fault(strike.kind);
             world.server.kill().await;
-            sleep(random.millis(1, 6_000)).await;
+            sleep(strike.down).await;
             world.start_broker().await;
         }
-        Fault::PowerLoss => {
-            network.land("power loss");
+        Kind::PowerLoss => {
+            world.seen.fault(strike.kind);
             world.server.lose_power().await;
-            sleep(random.millis(1, 6_000)).await;
+            sleep(strike.down).await;
             world.server.plug_in();
             world.start_broker().await;
         }
-        Fault::BrokerRestart => {
-            network.land("broker restart");
+        Kind::BrokerRestart => {
+            world.seen.fault(strike.kind);
             network.stop_listening();
             world.server.stop().await;
-            sleep(random.millis(1, 3_000)).await;
+            sleep(strike.down).await;
             world.start_broker().await;
         }
-        Fault::SlowSyncs => unreachable!("handled by the caller"),
+        kind => unreachable!("{kind} does not strike here"),
     }
 }

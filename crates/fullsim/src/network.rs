@@ -25,7 +25,12 @@ use kavka_sim::Random;
 use tokio::time::{Instant, sleep_until};
 
 use self::end::End;
-use crate::{plan::Wires, trace::Trace, wire::Observer};
+use crate::{
+    coverage::Seen,
+    plan::{Kind, Wires},
+    trace::Trace,
+    wire::Observer,
+};
 
 /// A machine on the network: the broker is 0, clients come after.
 pub(crate) type Host = u8;
@@ -50,6 +55,7 @@ struct Inner {
     random: Random,
     wires: Wires,
     trace: Arc<Trace>,
+    seen: Arc<Seen>,
     observer: Arc<Observer>,
     links: BTreeMap<u64, Link>,
     last_link: u64,
@@ -59,8 +65,6 @@ struct Inner {
     unplugged: BTreeSet<Host>,
     /// Until when a client and the broker do not reach each other.
     partitions: BTreeMap<Host, Instant>,
-    /// Counts what landed, by kind.
-    landed: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Default)]
@@ -93,8 +97,8 @@ struct Way {
     last_due: Option<Instant>,
     /// When the other end hears that no more comes.
     end: Option<Instant>,
-    /// After so many more bytes the connection is reset.
-    reset_after: Option<usize>,
+    /// After so many more bytes the connection is reset, by a fault of this kind.
+    reset_after: Option<(usize, Kind)>,
     /// What is written here goes nowhere.
     is_silent: bool,
     /// Until then nothing is read.
@@ -127,19 +131,20 @@ impl Network {
         random: Random,
         wires: Wires,
         trace: Arc<Trace>,
+        seen: Arc<Seen>,
         observer: Arc<Observer>,
     ) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             random,
             wires,
             trace,
+            seen,
             observer,
             links: BTreeMap::new(),
             last_link: 0,
             listener: None,
             unplugged: BTreeSet::new(),
             partitions: BTreeMap::new(),
-            landed: BTreeMap::new(),
         })))
     }
 
@@ -209,7 +214,7 @@ impl Network {
     /// A client and the broker do not reach each other for a while.
     pub(crate) fn partition(&self, host: Host, time: Duration) {
         let mut inner = self.lock();
-        inner.land("partition");
+        inner.seen.fault(Kind::Partition);
         inner.partitions.insert(host, Instant::now() + time);
     }
 
@@ -217,16 +222,16 @@ impl Network {
     pub(crate) fn reset_one(&self, whose: Whose) -> bool {
         let mut inner = self.lock();
         let Some(id) = inner.choose(whose) else { return false };
-        inner.land("reset");
         let (in_a_while, side, after) = {
             let random = &mut inner.random;
             (random.happens(700), random.below(2) as usize, random.between(1, 200) as usize)
         };
         if let Some(link) = inner.links.get_mut(&id) {
             if in_a_while {
-                link.ways[side].reset_after = Some(after);
+                link.ways[side].reset_after = Some((after, Kind::Reset));
             } else {
                 link.reset();
+                inner.seen.fault(Kind::Reset);
             }
         }
         true
@@ -236,7 +241,7 @@ impl Network {
     pub(crate) fn silence_one(&self, whose: Whose) -> bool {
         let mut inner = self.lock();
         let Some(id) = inner.choose(whose) else { return false };
-        inner.land("half-open");
+        inner.seen.fault(Kind::HalfOpen);
         let which = inner.random.below(3);
         if let Some(link) = inner.links.get_mut(&id) {
             link.ways[0].is_silent |= which != 0;
@@ -249,7 +254,7 @@ impl Network {
     pub(crate) fn freeze_one(&self, whose: Whose, time: Duration) -> bool {
         let mut inner = self.lock();
         let Some(id) = inner.choose(whose) else { return false };
-        inner.land("reader stops");
+        inner.seen.fault(Kind::ReaderStops);
         let side = inner.random.below(2) as usize;
         if let Some(link) = inner.links.get_mut(&id) {
             link.ways[side].frozen_until = Some(Instant::now() + time);
@@ -311,29 +316,19 @@ impl Network {
         let inner = self.lock();
         inner.links.values().flat_map(|link| link.dropped).filter(|dropped| !dropped).count()
     }
-
-    /// Counts a fault.
-    pub(crate) fn land(&self, kind: &'static str) {
-        self.lock().land(kind);
-    }
-
-    /// What landed, by kind.
-    pub(crate) fn landed(&self) -> BTreeMap<&'static str, u64> {
-        self.lock().landed.clone()
-    }
 }
 
 impl Inner {
-    fn land(&mut self, kind: &'static str) {
-        *self.landed.entry(kind).or_default() += 1;
-        self.trace.tell(|| format!("fault: {kind}"));
-    }
-
     fn latency(&mut self) -> Duration {
         let Wires { latency_ms: (low, high), .. } = self.wires;
         let slow = self.random.happens(self.wires.slow);
         let latency = self.random.millis(low, high);
-        if slow { latency * 20 } else { latency }
+        if slow {
+            self.seen.fault(Kind::Slow);
+            latency * 20
+        } else {
+            latency
+        }
     }
 
     fn choose(&mut self, whose: Whose) -> Option<u64> {
@@ -361,17 +356,18 @@ impl Inner {
             false => random.between(16 << 10, 128 << 10) as usize,
         };
         let is_dribbling = self.random.happens(wires.dribbling);
-        let piece = if is_dribbling { self.random.between(1, 9) as usize } else { usize::MAX };
+        let few = self.random.between(1, 9) as usize;
+        let piece = if is_dribbling { few } else { usize::MAX };
         let mut ways = [Way::default(), Way::default()];
         for way in &mut ways {
             way.window = window(&mut self.random);
-            if self.random.happens(wires.resets) {
-                way.reset_after = Some(self.random.between(1, 4_000) as usize);
-            }
+            let (breaks, after) =
+                (self.random.happens(wires.resets), self.random.between(1, 4_000) as usize);
+            way.reset_after = breaks.then_some((after, Kind::BrokenFrames));
         }
-        for (kind, is_on) in [("tiny window", is_tiny), ("dribbling", is_dribbling)] {
+        for (kind, is_on) in [(Kind::TinyWindows, is_tiny), (Kind::Dribbling, is_dribbling)] {
             if is_on {
-                self.land(kind);
+                self.seen.fault(kind);
             }
         }
         let link = Link {

@@ -9,7 +9,10 @@ use kavka_client::{
 use kavka_sim::Random;
 use tokio::time::{sleep, timeout};
 
-use crate::world::{GROUP, IDLE_GROUP, Phase, TOPIC, World};
+use crate::{
+    coverage::Deed,
+    world::{GROUP, IDLE_GROUP, Phase, TOPIC, World},
+};
 
 /// Asks until the world is over.
 pub(crate) async fn run(world: Arc<World>) {
@@ -38,7 +41,10 @@ pub(crate) async fn run(world: Arc<World>) {
         }
         let asked = ask(&world, &admin, act, made, &mut random);
         match timeout(patience, asked).await {
-            Ok(told) => world.trace.tell(|| format!("operator: {told}")),
+            Ok(told) => {
+                world.seen.deed(Deed::OperatorAnswered);
+                world.trace.tell(|| format!("operator: {told}"));
+            }
             Err(_) => world.cancelled(),
         }
         sleep(random.millis(200, 4_000)).await;

@@ -11,7 +11,9 @@ use tokio::{
 };
 
 use crate::{
+    coverage::Deed,
     history::place,
+    plan::Kind,
     world::{Phase, Sent, TOPIC, World},
 };
 
@@ -25,10 +27,8 @@ pub(crate) async fn run(world: Arc<World>, slot: usize) {
     for number in 1.. {
         let name = format!("producer-{slot}.{number}");
         let host = world.new_host();
-        let until = match world.plan.restarts {
-            true => Instant::now() + random.millis(10_000, 60_000),
-            false => world.far(),
-        };
+        let life = random.millis(10_000, 60_000);
+        let until = if world.plan.restarts { Instant::now() + life } else { world.far() };
         let builder = world
             .common_properties()
             .into_iter()
@@ -62,7 +62,7 @@ pub(crate) async fn run(world: Arc<World>, slot: usize) {
             }
         }
         match world.phase() {
-            Phase::Faulty => {}
+            Phase::Faulty => world.seen.fault(Kind::Restarts),
             Phase::Healed | Phase::Over => {
                 if let Err(late) = producer.close(Duration::from_secs(40)).await {
                     world.trace.tell(|| format!("{name}: {late}"));
@@ -78,7 +78,7 @@ pub(crate) async fn run(world: Arc<World>, slot: usize) {
                 let _ = producer.close(patience).await;
             }
             1 => {
-                world.network.land("producer killed");
+                world.seen.deed(Deed::ProducerKilled);
                 world.network.unplug(host);
                 world.network.reset_all(host);
                 // Nobody hears what becomes of the rest.
@@ -115,6 +115,7 @@ async fn send(
         // The promise: who gives up before it is ready has sent nothing.
         Err(_) => {
             world.cancelled();
+            world.seen.deed(Deed::SendGivenUp);
             world.notebook.end(begun, EventKind::Fail, |_| {});
         }
         Ok(Err(_)) => world.notebook.end(begun, EventKind::Fail, |_| {}),
@@ -132,6 +133,7 @@ async fn send(
                         });
                     }
                     Err(error) => {
+                        world.seen.deed(Deed::NotDelivered);
                         world.trace.tell(|| format!("{name}: {value} was not delivered: {error}"));
                         world.notebook.end(begun, EventKind::Info, |_| {});
                     }

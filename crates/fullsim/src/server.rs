@@ -26,7 +26,7 @@ use crate::{
 pub(crate) struct Server {
     plan: Arc<Plan>,
     network: Network,
-    disk: MemoryDisk,
+    disk: Mutex<MemoryDisk>,
     life: Mutex<Option<Life>>,
     lives: AtomicU64,
     /// The most milliseconds that a sync takes.
@@ -47,7 +47,7 @@ impl Server {
         Self {
             plan,
             network,
-            disk: MemoryDisk::new(),
+            disk: Mutex::default(),
             life: Mutex::default(),
             lives: AtomicU64::new(0),
             slowest_sync_ms: Arc::new(AtomicU64::new(SYNC_MS)),
@@ -57,6 +57,10 @@ impl Server {
 
     fn life(&self) -> MutexGuard<'_, Option<Life>> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disk(&self) -> MutexGuard<'_, MemoryDisk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Syncs take so long at most from now on; `None`: as usual.
@@ -78,7 +82,7 @@ impl Server {
             Random::of(seed, &format!("broker {number}")),
             self.began,
         );
-        let (disk, opened) = (self.disk.clone(), Arc::new(Mutex::new(None)));
+        let (disk, opened) = (self.disk().clone(), Arc::new(Mutex::new(None)));
         let store = Arc::clone(&opened);
         let open: OpenEngines = Box::new(move |options: StoreOptions| {
             let options = StoreOptions { syncer: SyncerMode::Manual, ..options };
@@ -139,7 +143,11 @@ impl Server {
     pub(crate) async fn lose_power(&self) {
         self.network.unplug(BROKER);
         self.end().await;
-        self.disk.power_loss();
+        self.disk().power_loss();
+        #[cfg(test)]
+        if self.plan.disk_forgets {
+            *self.disk() = MemoryDisk::new();
+        }
     }
 
     /// The power is back; [`start`](Self::start) is next.

@@ -3,6 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -34,12 +35,14 @@ pub(crate) struct Trace {
 struct State {
     hash: DefaultHasher,
     events: u64,
+    /// The time of the last event, in nanoseconds.
+    last: u64,
 }
 
 impl Trace {
     /// Begins now.
     pub(crate) fn new(telling: Telling) -> Self {
-        let state = State { hash: DefaultHasher::new(), events: 0 };
+        let state = State { hash: DefaultHasher::new(), events: 0, last: 0 };
         Self { origin: Instant::now(), state: Mutex::new(state), telling }
     }
 
@@ -50,7 +53,8 @@ impl Trace {
 
     fn add(&self, what: impl Hash) -> u64 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.now(), what).hash(&mut state.hash);
+        state.last = self.now();
+        (state.last, what).hash(&mut state.hash);
         state.events += 1;
         state.hash.finish()
     }
@@ -83,9 +87,9 @@ impl Trace {
         format!("{:>10.3}", self.origin.elapsed().as_secs_f64())
     }
 
-    /// The number, and of how many events.
-    pub(crate) fn finish(&self) -> (u64, u64) {
+    /// The number, of how many events, and the time of the last one.
+    pub(crate) fn finish(&self) -> (u64, u64, Duration) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.hash.finish(), state.events)
+        (state.hash.finish(), state.events, Duration::from_nanos(state.last))
     }
 }

@@ -19,6 +19,7 @@ use kavka_protocol::{
 };
 
 use crate::{
+    coverage::{Deed, Seen},
     history::{Begun, Notebook},
     network::Host,
 };
@@ -26,6 +27,7 @@ use crate::{
 /// See the module.
 pub(crate) struct Observer {
     notebook: Arc<Notebook>,
+    seen: Arc<Seen>,
     state: Mutex<State>,
 }
 
@@ -34,6 +36,8 @@ struct State {
     links: BTreeMap<u64, Conversation>,
     topics: BTreeMap<Uuid, String>,
     clients: BTreeMap<Host, Client>,
+    /// The highest offsets that clients know to be committed, by group.
+    acknowledged: BTreeMap<(String, TopicPartition), i64>,
 }
 
 #[derive(Default)]
@@ -58,8 +62,8 @@ struct Open {
 }
 
 impl Observer {
-    pub(crate) fn new(notebook: Arc<Notebook>) -> Self {
-        Self { notebook, state: Mutex::default() }
+    pub(crate) fn new(notebook: Arc<Notebook>, seen: Arc<Seen>) -> Self {
+        Self { notebook, seen, state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -104,17 +108,23 @@ impl Observer {
     /// A client has read bytes.
     pub(crate) fn answered(&self, link: u64, bytes: &[u8]) {
         let mut state = self.lock();
-        let state = &mut *state;
-        let conversation = state.links.entry(link).or_default();
+        let State { links, topics, acknowledged, .. } = &mut *state;
+        let conversation = links.entry(link).or_default();
         conversation.answers.extend_from_slice(bytes);
         while let Some(frame) = next_frame(&mut conversation.answers) {
             let Some(id) = frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id)) else {
                 continue;
             };
             if let Some(open) = conversation.open.remove(&id) {
-                answer(&self.notebook, open, frame, &state.topics);
+                answer(&self.notebook, &self.seen, open, frame, topics, acknowledged);
             }
         }
+    }
+
+    /// The highest offset of this partition that a client knows to be committed; 0 if there is none.
+    pub(crate) fn acknowledged(&self, group: &str, at: &TopicPartition) -> i64 {
+        let key = (group.to_owned(), at.clone());
+        self.lock().acknowledged.get(&key).copied().unwrap_or(0)
     }
 
     /// A connection is over.
@@ -198,7 +208,14 @@ fn request(
     }
 }
 
-fn answer(notebook: &Notebook, open: Open, frame: Bytes, topics: &BTreeMap<Uuid, String>) {
+fn answer(
+    notebook: &Notebook,
+    seen: &Seen,
+    open: Open,
+    frame: Bytes,
+    topics: &BTreeMap<Uuid, String>,
+    acknowledged: &mut BTreeMap<(String, TopicPartition), i64>,
+) {
     let Open { api, version, begun } = open;
     let mut body = Reader::new(frame);
     if ResponseHeader::decode(&mut body, api.response_header_version(version)).is_err() {
@@ -224,10 +241,19 @@ fn answer(notebook: &Notebook, open: Open, frame: Bytes, topics: &BTreeMap<Uuid,
                 }
             }
             if all_refused {
+                seen.deed(Deed::CommitRefused);
                 notebook.end(begun, EventKind::Fail, |_| {});
             } else {
+                seen.deed(Deed::Committed);
                 notebook.end(begun, EventKind::Ok, |op| {
                     if let Op::Commit(commit) = op {
+                        for (at, value) in &commit.offsets {
+                            if !refused.contains(at) {
+                                let key = (commit.group.clone(), at.clone());
+                                let known = acknowledged.entry(key).or_default();
+                                *known = value.offset.max(*known);
+                            }
+                        }
                         commit.failed = refused;
                     }
                 });

@@ -22,12 +22,13 @@ use tokio::{
 };
 
 use crate::{
+    coverage::{Coverage, Deed, Seen},
     history::Notebook,
     machine::Machine,
     member, nemesis,
     network::{BROKER, Host, Network, PORT, address},
     operator,
-    plan::{Case, FAULTY, Plan},
+    plan::{Case, Kind, Part, Plan},
     producer,
     server::Server,
     trace::{Telling, Trace},
@@ -69,11 +70,11 @@ pub(crate) struct World {
     pub(crate) notebook: Arc<Notebook>,
     pub(crate) observer: Arc<Observer>,
     pub(crate) trace: Arc<Trace>,
+    pub(crate) seen: Arc<Seen>,
     pub(crate) phases: watch::Sender<Phase>,
     began: Instant,
     last_host: AtomicU64,
     last_value: AtomicI64,
-    cancelled: AtomicU64,
     facts: Mutex<Facts>,
 }
 
@@ -84,59 +85,56 @@ struct Facts {
 }
 
 /// What a world came to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Outcome {
+    /// What did not hold, if anything did not.
+    pub verdict: Result<(), String>,
     /// Of everything that happened.
     pub trace: u64,
     /// How many events that were.
     pub events: u64,
     /// Simulated time.
     pub took: Duration,
-    /// Faults that landed, by kind.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// Records that were acknowledged.
-    pub records: usize,
-    /// Futures that were dropped before they were ready.
-    pub cancelled: u64,
+    /// Faults that landed, and what was done under them.
+    pub coverage: Coverage,
     /// What clients saw.
     pub history: History,
 }
 
 /// Runs a world on this thread. [`kavka_sim::keep_panics`] has to be called before, once.
-///
-/// # Errors
-/// What did not hold.
-pub fn run(case: &Case, telling: &Telling) -> Result<Outcome, String> {
-    caught(|| live(case, telling.clone())).and_then(|result| result)
+pub fn run(case: &Case, telling: &Telling) -> Outcome {
+    run_plan(Plan::of(case), telling)
 }
 
-fn live(case: &Case, telling: Telling) -> Result<Outcome, String> {
+pub(crate) fn run_plan(plan: Plan, telling: &Telling) -> Outcome {
     let mut runtime = runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true);
     // tokio chooses at random whom of several it wakes or asks first.
     #[cfg(tokio_unstable)]
-    runtime.rng_seed(runtime::RngSeed::from_bytes(&case.seed.to_be_bytes()));
-    let runtime = runtime.build().map_err(|error| format!("no runtime: {error}"))?;
-    let outcome = runtime.block_on(async {
-        let world = Arc::new(World::new(Plan::of(case), telling));
-        let mut result = Arc::clone(&world).run().await;
-        if result.is_ok() {
-            result = world.ends_without_leaks().await;
-        }
-        let (trace, events) = world.trace.finish();
-        let history = world.notebook.history();
-        result.map(|()| Outcome {
-            trace,
-            events,
-            took: world.began.elapsed(),
-            faults: world.network.landed(),
-            records: world.facts().sent.len(),
-            cancelled: world.cancelled.load(Ordering::Relaxed),
-            history,
+    runtime.rng_seed(runtime::RngSeed::from_bytes(&plan.seed.to_be_bytes()));
+    let runtime = match runtime.build() {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("no runtime: {error}"),
+    };
+    // What is known of a world is known also after a panic in it.
+    let (trace, notebook, seen) = {
+        let _entered = runtime.enter();
+        let trace = Arc::new(Trace::new(telling.clone()));
+        let notebook = Arc::new(Notebook::new(Arc::clone(&trace)));
+        (Arc::clone(&trace), notebook, Arc::new(Seen::new(trace)))
+    };
+    let witnesses = (Arc::clone(&trace), Arc::clone(&notebook), Arc::clone(&seen));
+    let verdict = caught(move || {
+        runtime.block_on(async {
+            let world = Arc::new(World::new(plan, witnesses));
+            Arc::clone(&world).run().await?;
+            world.ends_without_leaks().await
         })
-    })?;
-    judge(&outcome.history)?;
-    Ok(outcome)
+    });
+    let (hash, events, took) = trace.finish();
+    let (history, coverage) = (notebook.history(), seen.coverage());
+    let verdict = verdict.and_then(|verdict| verdict).and_then(|()| judge(&history));
+    Outcome { verdict, trace: hash, events, took, coverage, history }
 }
 
 /// What is in a value that was sent.
@@ -150,14 +148,17 @@ pub(crate) fn value_of(value: Option<&bytes::Bytes>) -> i64 {
 }
 
 impl World {
-    fn new(plan: Plan, telling: Telling) -> Self {
+    fn new(plan: Plan, (trace, notebook, seen): (Arc<Trace>, Arc<Notebook>, Arc<Seen>)) -> Self {
         let plan = Arc::new(plan);
-        let trace = Arc::new(Trace::new(telling));
         trace.tell(|| format!("{plan:?}"));
-        let notebook = Arc::new(Notebook::new(Arc::clone(&trace)));
-        let observer = Arc::new(Observer::new(Arc::clone(&notebook)));
-        let random = Random::of(plan.seed, "network");
-        let network = Network::new(random, plan.wires, Arc::clone(&trace), Arc::clone(&observer));
+        let observer = Arc::new(Observer::new(Arc::clone(&notebook), Arc::clone(&seen)));
+        let network = Network::new(
+            Random::of(plan.seed, "network"),
+            plan.wires,
+            Arc::clone(&trace),
+            Arc::clone(&seen),
+            Arc::clone(&observer),
+        );
         let began = Instant::now();
         Self {
             server: Server::new(Arc::clone(&plan), network.clone(), began),
@@ -166,11 +167,11 @@ impl World {
             notebook,
             observer,
             trace,
+            seen,
             phases: watch::Sender::new(Phase::Faulty),
             began,
             last_host: AtomicU64::new(u64::from(BROKER)),
             last_value: AtomicI64::new(0),
-            cancelled: AtomicU64::new(0),
             facts: Mutex::default(),
         }
     }
@@ -222,17 +223,19 @@ impl World {
 
     /// A record was acknowledged.
     pub(crate) fn sent(&self, sent: Sent) {
+        self.seen.deed(Deed::Delivered);
         self.facts().sent.push(sent);
     }
 
     /// The group is done with a record.
     pub(crate) fn handled(&self, at: &TopicPartition, value: i64) {
+        self.seen.deed(Deed::WorkedOn);
         self.facts().handled.insert((at.partition, value));
     }
 
     /// A future was dropped before it was ready.
     pub(crate) fn cancelled(&self) {
-        self.cancelled.fetch_add(1, Ordering::Relaxed);
+        self.seen.fault(Kind::Cancels);
     }
 
     pub(crate) async fn start_broker(&self) {
@@ -248,15 +251,17 @@ impl World {
         self.start_broker().await;
         self.begin_history().await?;
         let mut actors = JoinSet::new();
-        for slot in 0..self.plan.members {
+        for slot in (0..self.plan.members).filter(|slot| self.plan.has(Part::Member(*slot))) {
             actors.spawn(member::run(Arc::clone(&self), slot));
         }
         let mut producers = JoinSet::new();
-        for slot in 0..self.plan.producers {
+        for slot in (0..self.plan.producers).filter(|slot| self.plan.has(Part::Producer(*slot))) {
             producers.spawn(producer::run(Arc::clone(&self), slot));
         }
-        actors.spawn(operator::run(Arc::clone(&self)));
-        nemesis::run(&self, self.began + FAULTY).await;
+        if self.plan.has(Part::Operator) {
+            actors.spawn(operator::run(Arc::clone(&self)));
+        }
+        nemesis::run(&self, self.began + self.plan.faulty).await;
         sound()?;
 
         self.network.heal();
@@ -268,6 +273,9 @@ impl World {
             return Err("a producer has not come to an end a minute after all was mended".into());
         }
         sound()?;
+        self.comes_to_rest().await?;
+        // Who was removed from the group has heard of it then, and is in it again: only of its members a close is without an error.
+        sleep(self.plan.session * 2).await;
         self.comes_to_rest().await?;
 
         self.phases.send_replace(Phase::Over);
@@ -323,7 +331,7 @@ impl World {
             }
             if Instant::now() >= deadline {
                 return Err(format!(
-                    "all was mended, and for {most:?} nothing more was read: {told}"
+                    "all was mended and nothing more was read: for {most:?}, {told}"
                 ));
             }
             sleep(Duration::from_millis(250)).await;
@@ -341,7 +349,12 @@ impl World {
         let mut missing = 0;
         let mut told = Vec::new();
         for (index, ends) in (0..).zip(&ends) {
+            let at = TopicPartition::new(TOPIC, index);
             let committed = committed.get(&(TOPIC.to_owned(), index)).copied().unwrap_or(0);
+            // A commit that its client has given up and sent again may arrive after a later one and take the offset back: no broker
+            // can tell, and who reads next begins there.
+            let acknowledged = self.observer.acknowledged(GROUP, &crate::history::place(&at));
+            let committed = committed.max(acknowledged);
             if committed != ends.high_watermark {
                 missing += ends.high_watermark.abs_diff(committed);
                 told.push(format!("{TOPIC}-{index}: {committed} of {}", ends.high_watermark));
@@ -377,7 +390,7 @@ impl World {
         while !to_come.is_empty() {
             let next = timeout(Duration::from_secs(30), consumer.next()).await;
             let Ok(Some(Ok(record))) = next else {
-                return Err(format!("the last reader got {next:?} in place of {to_come:?}"));
+                return Err(format!("the last reader: got {next:?} in place of {to_come:?}"));
             };
             let at = record.topic_partition();
             records.push((at.clone(), record.offset(), value_of(record.value())));
@@ -397,13 +410,13 @@ impl World {
         sent.sort_by_key(|sent| sent.value);
         for Sent { producer, at, value, offset } in sent {
             if !facts.handled.contains(&(at.partition, *value)) {
-                return Err(format!("{at} {offset:?}: {value} was never worked on"));
+                return Err(format!("a record was never worked on: {value} in {at} at {offset:?}"));
             }
             let Some(offset) = offset else { continue };
             let before = last.insert((producer, at.partition), (*value, *offset));
             if let Some((earlier, place)) = before.filter(|(_, place)| place >= offset) {
                 return Err(format!(
-                    "{producer} sent {earlier} before {value}; in {at} they are at {place} and {offset}"
+                    "records of a producer out of order: {producer} sent {earlier} before {value}; in {at} they are at {place} and {offset}"
                 ));
             }
         }
@@ -416,14 +429,15 @@ impl World {
         sleep(Duration::from_secs(60)).await;
         let (ends, memory) = (self.network.ends(), self.server.memory_in_use());
         if ends > 0 || memory > 0 {
-            return Err(format!("{ends} ends of connections and {memory} bytes are left"));
+            return Err(format!("something is left: {ends} ends of connections, {memory} bytes"));
         }
         self.server.stop().await;
         sleep(Duration::from_secs(1)).await;
         let tasks = Handle::current().metrics().num_alive_tasks();
         if tasks > 0 {
-            return Err(format!("{tasks} tasks are left"));
+            return Err(format!("tasks are left: {tasks}"));
         }
+        self.trace.tell(|| "it is over".to_owned());
         sound()
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use kavka_fullsim::{Case, Story, Telling, campaign, run};
+use kavka_fullsim::{Case, Deed, Kind, Part, Story, Telling, campaign, campaign::Failure, run};
 use kavka_sim::keep_panics;
 
 #[test]
@@ -15,21 +15,24 @@ fn worlds_hold() {
     let times = if cfg!(tokio_unstable) { 2 } else { 1 };
     let sum = campaign(0..10, 2, times, 20);
     let told: Vec<String> =
-        sum.failures.iter().map(|(case, message)| format!("{case}: {message}")).collect();
+        sum.failures.iter().map(|Failure { case, message }| format!("{case}: {message}")).collect();
     // Panics are kept, and so the words of one are not printed.
     told.iter().for_each(|failure| eprintln!("{failure}"));
     assert!(told.is_empty());
     assert_eq!(sum.worlds, 10);
-    assert!(sum.time.as_secs() >= 1_200 && sum.records > 1_000 && sum.faults.len() > 5, "{sum:?}");
+    let seen = &sum.coverage;
+    assert!(sum.time.as_secs() >= 1_200 && seen.faults.len() > 5, "{sum:?}");
+    assert!(seen.deeds.get(&Deed::Delivered).is_some_and(|records| *records > 1_000), "{sum:?}");
 }
 
 #[test]
 fn a_world_without_faults_is_quiet_and_tells_all_that_happens_in_it() {
-    let kinds = kavka_fullsim::kinds().into_iter().map(str::to_owned).collect();
+    let without = Kind::ALL.iter().copied().map(Part::Kind).collect();
     let story = Story::default();
     let telling = Telling::Into(Arc::clone(&story));
-    let outcome = run(&Case { seed: 3, without: kinds }, &telling).expect("it holds");
-    assert!(outcome.faults.is_empty(), "{:?}", outcome.faults);
+    let outcome = run(&Case { without, ..Case::new(3) }, &telling);
+    assert_eq!(outcome.verdict, Ok(()));
+    assert!(outcome.coverage.faults.is_empty(), "{:?}", outcome.coverage);
     let story = story.lock().unwrap();
     assert_eq!(story.lines().count() as u64, outcome.events);
     assert!(story.lines().last().unwrap().contains(&format!("{:016x}", outcome.trace)));

@@ -17,26 +17,13 @@ use kavka_checker::{History, Limits, check};
 use crate::{
     coverage::Coverage,
     panics::caught,
-    plan::Case,
+    plan::{Case, Fault},
+    shrink,
     world::{Mode, World},
 };
 
 /// A world that did not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Which.
-    pub case: Case,
-    /// What did not hold, and where that is asked.
-    pub message: String,
-}
-
-impl Failure {
-    /// What two failures have in common that are the same: the invariant, or the beginning of the words.
-    pub fn kind(&self) -> &str {
-        let end = self.message.find([':', '{', '(']).unwrap_or(self.message.len());
-        &self.message[..end.min(40)]
-    }
-}
+pub type Failure = shrink::Failure<Fault>;
 
 /// Runs a case; its trace hash and what it has seen.
 ///
@@ -155,62 +142,9 @@ pub fn parse_seeds(text: &str) -> anyhow::Result<Range<u64>> {
     Ok(from.parse()?..to.parse()?)
 }
 
-/// Makes a failure smaller: takes out one kind of fault after the other, then lets faults stop earlier, as long as the same
-/// thing fails.
-pub fn shrink(failure: &Failure) -> Failure {
-    let mut smallest = failure.clone();
-    let try_case = |smallest: &mut Failure, case: Case| match run(&case, Mode::Checked) {
-        Err(other) if other.kind() == failure.kind() => {
-            *smallest = other;
-            true
-        }
-        _ => false,
-    };
-    for &fault in crate::plan::Fault::ALL {
-        let mut case = smallest.case.clone();
-        if crate::plan::Plan::of(&case).rate(fault) > 0 && case.without.insert(fault) {
-            try_case(&mut smallest, case);
-        }
-    }
-    let mut low = 0;
-    let mut high = crate::plan::Plan::of(&smallest.case).faults_end_at;
-    while high > low + 500 {
-        let middle = low.midpoint(high);
-        let case = Case { faults_end_at: Some(middle), ..smallest.case.clone() };
-        if try_case(&mut smallest, case) {
-            high = middle;
-        } else {
-            low = middle;
-        }
-    }
-    smallest
-}
-
-/// Adds a campaign to a ledger of them, a line of JSON each.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write_ledger(
-    path: &std::path::Path,
-    seeds: &Range<u64>,
-    outcome: &Outcome,
-    took: std::time::Duration,
-) -> anyhow::Result<()> {
-    let commit = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
-    let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let line = serde_json::json!({
-        "commit": commit.unwrap_or_default(),
-        "seeds": format!("{}..{}", seeds.start, seeds.end),
-        "worlds": outcome.worlds,
-        "simulated_hours": outcome.coverage.hours().round(),
-        "events": outcome.coverage.events,
-        "faults_landed": outcome.coverage.faults_landed(),
-        "wall_seconds": took.as_secs(),
-        "failures": outcome.failures.iter().map(|f| f.case.to_string()).collect::<Vec<_>>(),
-        "verdict": if outcome.failures.is_empty() { "held" } else { "failed" },
-    });
-    use std::io::Write;
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
-    writeln!(file, "{line}")?;
-    Ok(())
+/// Makes a failure smaller, as long as the same thing fails.
+pub fn smallest(failure: &Failure) -> Failure {
+    shrink::shrink(failure, |case| {
+        run(case, Mode::Checked).map(drop).map_err(|failure| failure.message)
+    })
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{bail, ensure};
 use clap::{Parser, Subcommand};
-use kavka_sim::{Case, Mode, campaign, campaign::parse_seeds, keep_panics, run, shrink};
+use kavka_sim::{Case, Mode, campaign, campaign::parse_seeds, keep_panics, ledger, run, smallest};
 
 /// Both halves of the group protocol, the log and the network, under a seed.
 #[derive(Debug, Parser)]
@@ -92,7 +92,7 @@ fn main() -> anyhow::Result<()> {
         Command::Shrink { case } => {
             keep_panics();
             let Err(failure) = run(&case, Mode::Checked) else { bail!("{case} holds") };
-            let smallest = shrink(&failure);
+            let smallest = smallest(&failure);
             println!("{}\nreplay: {}", smallest.message, replay_command(&smallest.case));
             Ok(())
         }
@@ -125,13 +125,22 @@ fn run_campaign(
         seen.events as f64 / took.as_secs_f64(),
     );
     if let Some(path) = ledger {
-        kavka_sim::campaign::write_ledger(path, &seeds, &outcome, took)?;
+        let entry = ledger::Entry {
+            seeds,
+            worlds: outcome.worlds,
+            simulated_hours: seen.hours(),
+            events: seen.events,
+            faults_landed: seen.faults_landed(),
+            failures: outcome.failures.iter().map(|failure| failure.case.to_string()).collect(),
+            took,
+        };
+        entry.write(path)?;
     }
     for failure in &outcome.failures {
         println!("\n{}\n  replay: {}", failure.message, replay_command(&failure.case));
     }
     if let Some(first) = outcome.failures.first() {
-        let smallest = shrink(first);
+        let smallest = smallest(first);
         println!(
             "\nthe first, smaller: {}\n  replay: {}",
             smallest.message,

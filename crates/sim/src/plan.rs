@@ -1,142 +1,120 @@
 //! What a seed decides before the world begins: how many there are of what, how fast it goes, and what goes wrong how often.
 //!
-//! A [`Case`] is a seed and what is taken out of its plan; it is written as one word, so that a failure is replayed with one
-//! argument.
+//! A [`Case`] is a seed and what is taken out of its plan.
 
-use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
 use kavka_coordinator::group::GroupConfig;
 
-use crate::random::Random;
+use crate::{case, named, random::Random};
 
-macro_rules! faults {
-    ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
-        /// Everything that can happen beside members that read and commit.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Fault { $($(#[doc = $doc])* $name,)* }
-
-        impl Fault {
-            /// Every kind.
-            pub const ALL: &[Fault] = &[$(Fault::$name,)*];
-
-            /// Its name on the command line.
-            pub fn name(self) -> &'static str {
-                match self { $(Fault::$name => $text,)* }
-            }
-        }
-    };
-}
-
-faults! {
-    /// A request goes nowhere, and its connection with it.
-    LostRequest = "lost-request",
-    /// A request is worked on, its answer goes nowhere, and the connection with it.
-    LostAnswer = "lost-answer",
-    /// The client sees its connection break; what it has sent arrives all the same, later than what it sends next.
-    Overtaken = "overtaken",
-    /// A connection that swallows everything and tells nobody.
-    HalfOpen = "half-open",
-    /// A message takes long.
-    Slow = "slow",
-    /// A request arrives twice.
-    Duplicate = "duplicate",
-    /// A client and a node cannot reach each other for a while.
-    Partition = "partition",
-    /// Brokers that are no coordinator do not answer, or point at the former coordinator.
-    LookupFails = "lookup-fails",
-    /// A node dies and comes back; of what it did not sync some may be there.
-    NodeCrash = "node-crash",
-    /// A shard moves to another node, or to a new life on the same one.
-    Move = "move",
-    /// A shard moves, and its former node does not know it for a while.
-    Zombie = "zombie",
-    /// Loading takes long.
-    SlowLoad = "slow-load",
-    /// A sync takes long, sometimes longer than commits are waited for.
-    SlowSync = "slow-sync",
-    /// An append fails, at its first batch or at a later one.
-    FailedAppend = "failed-append",
-    /// The log is compacted.
-    Compaction = "compaction",
-    /// Compaction also removes tombstones.
-    TombstonesGone = "tombstones-gone",
-    /// Batches of the log are joined and cut elsewhere.
-    Rechunk = "rechunk",
-    /// Offsets of a producer's transaction, and its end, are in the log that is loaded.
-    Transaction = "transaction",
-    /// The wall clock of a node jumps.
-    WallJump = "wall-jump",
-    /// Clocks of nodes and clients do not go at one rate.
-    Drift = "drift",
-    /// A client dies.
-    ClientCrash = "client-crash",
-    /// A client closes.
-    Close = "close",
-    /// Everyone of a group closes or dies, and nobody comes for a while.
-    Deserted = "deserted",
-    /// A client leaves and comes back at once.
-    Resubscribe = "resubscribe",
-    /// A client subscribes to other topics.
-    ChangeSubscription = "change-subscription",
-    /// A client asks for a rebalance.
-    Enforce = "enforce",
-    /// An application does not poll in time.
-    Hang = "hang",
-    /// An application takes long to let go of partitions.
-    SlowDrain = "slow-drain",
-    /// An application seeks.
-    Seek = "seek",
-    /// An application pauses partitions for a while.
-    Pause = "pause",
-    /// A commit with a note that is too long, or a retention of its own.
-    OddCommit = "odd-commit",
-    /// A topic is deleted, and made again later.
-    TopicDeleted = "topic-deleted",
-    /// A topic gets more partitions.
-    TopicGrown = "topic-grown",
-    /// Old records of a partition are deleted.
-    RecordsDeleted = "records-deleted",
-    /// Partitions get another leader.
-    LeaderEpoch = "leader-epoch",
-    /// An operator sets the offsets of a group that is empty, or tries to.
-    OffsetReset = "offset-reset",
-    /// An operator deletes groups.
-    GroupsDeleted = "groups-deleted",
-    /// An operator deletes offsets.
-    OffsetsDeleted = "offsets-deleted",
-    /// An operator looks at groups.
-    Look = "look",
-    /// An operator removes static members by name.
-    MemberRemoved = "member-removed",
-    /// Settings of the coordinators change: sizes get small.
-    Configured = "configured",
-    /// A client that asks for a second member id and forgets the first (librdkafka).
-    TwoHandshakes = "two-handshakes",
-    /// A client that joins without an id again after it was given one (Java, KIP-394).
-    HandshakeRetry = "handshake-retry",
-    /// A client of JoinGroup 0 to 3: no handshake, no rebalance timeout.
-    OldVersion = "old-version",
-    /// A client that rejoins without saying what it subscribes to.
-    NoMetadata = "no-metadata",
-    /// A client that heartbeats about as often as its session ends.
-    LateHeartbeats = "late-heartbeats",
-    /// A client that leaves by the name of its instance.
-    LeavesByName = "leaves-by-name",
-    /// A client that does not wait for answers.
-    Abandons = "abandons",
-    /// A static client that asks without its id, loses the answer, and asks again under its former id.
-    FormerId = "former-id",
-    /// A client that commits before it has its assignment.
-    PrematureCommit = "premature-commit",
-    /// A client that is no consumer, in a group of its own kind.
-    OtherKind = "other-kind",
-    /// A client that makes up ids, generations and protocols.
-    Garbage = "garbage",
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+named! {
+    /// Everything that can happen beside members that read and commit.
+    pub enum Fault {
+        /// A request goes nowhere, and its connection with it.
+        LostRequest = "lost-request",
+        /// A request is worked on, its answer goes nowhere, and the connection with it.
+        LostAnswer = "lost-answer",
+        /// The client sees its connection break; what it has sent arrives all the same, later than what it sends next.
+        Overtaken = "overtaken",
+        /// A connection that swallows everything and tells nobody.
+        HalfOpen = "half-open",
+        /// A message takes long.
+        Slow = "slow",
+        /// A request arrives twice.
+        Duplicate = "duplicate",
+        /// A client and a node cannot reach each other for a while.
+        Partition = "partition",
+        /// Brokers that are no coordinator do not answer, or point at the former coordinator.
+        LookupFails = "lookup-fails",
+        /// A node dies and comes back; of what it did not sync some may be there.
+        NodeCrash = "node-crash",
+        /// A shard moves to another node, or to a new life on the same one.
+        Move = "move",
+        /// A shard moves, and its former node does not know it for a while.
+        Zombie = "zombie",
+        /// Loading takes long.
+        SlowLoad = "slow-load",
+        /// A sync takes long, sometimes longer than commits are waited for.
+        SlowSync = "slow-sync",
+        /// An append fails, at its first batch or at a later one.
+        FailedAppend = "failed-append",
+        /// The log is compacted.
+        Compaction = "compaction",
+        /// Compaction also removes tombstones.
+        TombstonesGone = "tombstones-gone",
+        /// Batches of the log are joined and cut elsewhere.
+        Rechunk = "rechunk",
+        /// Offsets of a producer's transaction, and its end, are in the log that is loaded.
+        Transaction = "transaction",
+        /// The wall clock of a node jumps.
+        WallJump = "wall-jump",
+        /// Clocks of nodes and clients do not go at one rate.
+        Drift = "drift",
+        /// A client dies.
+        ClientCrash = "client-crash",
+        /// A client closes.
+        Close = "close",
+        /// Everyone of a group closes or dies, and nobody comes for a while.
+        Deserted = "deserted",
+        /// A client leaves and comes back at once.
+        Resubscribe = "resubscribe",
+        /// A client subscribes to other topics.
+        ChangeSubscription = "change-subscription",
+        /// A client asks for a rebalance.
+        Enforce = "enforce",
+        /// An application does not poll in time.
+        Hang = "hang",
+        /// An application takes long to let go of partitions.
+        SlowDrain = "slow-drain",
+        /// An application seeks.
+        Seek = "seek",
+        /// An application pauses partitions for a while.
+        Pause = "pause",
+        /// A commit with a note that is too long, or a retention of its own.
+        OddCommit = "odd-commit",
+        /// A topic is deleted, and made again later.
+        TopicDeleted = "topic-deleted",
+        /// A topic gets more partitions.
+        TopicGrown = "topic-grown",
+        /// Old records of a partition are deleted.
+        RecordsDeleted = "records-deleted",
+        /// Partitions get another leader.
+        LeaderEpoch = "leader-epoch",
+        /// An operator sets the offsets of a group that is empty, or tries to.
+        OffsetReset = "offset-reset",
+        /// An operator deletes groups.
+        GroupsDeleted = "groups-deleted",
+        /// An operator deletes offsets.
+        OffsetsDeleted = "offsets-deleted",
+        /// An operator looks at groups.
+        Look = "look",
+        /// An operator removes static members by name.
+        MemberRemoved = "member-removed",
+        /// Settings of the coordinators change: sizes get small.
+        Configured = "configured",
+        /// A client that asks for a second member id and forgets the first (librdkafka).
+        TwoHandshakes = "two-handshakes",
+        /// A client that joins without an id again after it was given one (Java, KIP-394).
+        HandshakeRetry = "handshake-retry",
+        /// A client of JoinGroup 0 to 3: no handshake, no rebalance timeout.
+        OldVersion = "old-version",
+        /// A client that rejoins without saying what it subscribes to.
+        NoMetadata = "no-metadata",
+        /// A client that heartbeats about as often as its session ends.
+        LateHeartbeats = "late-heartbeats",
+        /// A client that leaves by the name of its instance.
+        LeavesByName = "leaves-by-name",
+        /// A client that does not wait for answers.
+        Abandons = "abandons",
+        /// A static client that asks without its id, loses the answer, and asks again under its former id.
+        FormerId = "former-id",
+        /// A client that commits before it has its assignment.
+        PrematureCommit = "premature-commit",
+        /// A client that is no consumer, in a group of its own kind.
+        OtherKind = "other-kind",
+        /// A client that makes up ids, generations and protocols.
+        Garbage = "garbage",
     }
 }
 
@@ -188,50 +166,17 @@ impl Fault {
     ];
 }
 
-/// A seed, less what a shrunk failure does not need.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Case {
-    /// The seed.
-    pub seed: u64,
-    /// Kinds that do not happen.
-    pub without: BTreeSet<Fault>,
-    /// Faults stop after so many milliseconds of the world's time; `None`: as the seed says.
-    pub faults_end_at: Option<u64>,
-}
+/// A seed, and the faults that are left out of its world.
+pub type Case = case::Case<Fault>;
 
-impl Case {
-    /// The whole plan of a seed.
-    pub fn new(seed: u64) -> Self {
-        Self { seed, without: BTreeSet::new(), faults_end_at: None }
+impl case::Part for Fault {
+    fn all_in(case: &Case) -> Vec<Self> {
+        let plan = Plan::of(case);
+        Fault::ALL.iter().copied().filter(|fault| plan.rate(*fault) > 0).collect()
     }
-}
 
-/// `7`, or `7-slow-hang@60000`: without these faults, and with none after a minute.
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.seed)?;
-        for fault in &self.without {
-            write!(f, "~{fault}")?;
-        }
-        self.faults_end_at.map_or(Ok(()), |at| write!(f, "@{at}"))
-    }
-}
-
-impl FromStr for Case {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (head, faults_end_at) = match text.split_once('@') {
-            Some((head, at)) => (head, Some(at.parse()?)),
-            None => (text, None),
-        };
-        let mut parts = head.split('~');
-        let seed = parts.next().unwrap_or_default().parse()?;
-        let without = parts.map(|name| {
-            let fault = Fault::ALL.iter().find(|fault| fault.name() == name);
-            fault.copied().ok_or_else(|| anyhow::anyhow!("there is no fault {name:?}"))
-        });
-        Ok(Self { seed, without: without.collect::<Result<_, _>>()?, faults_end_at })
+    fn faults_end_at(case: &Case) -> u64 {
+        Plan::of(case).faults_end_at
     }
 }
 

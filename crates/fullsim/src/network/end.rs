@@ -125,8 +125,8 @@ impl Inner {
             return Poll::Pending;
         }
         let mut count = bytes.len().min(room).min(piece);
-        let breaks = way.reset_after.is_some_and(|after| after <= count);
-        if let Some(after) = &mut way.reset_after {
+        let breaks = way.reset_after.filter(|(after, _)| *after <= count).map(|(_, kind)| kind);
+        if let Some((after, _)) = &mut way.reset_after {
             count = count.min(*after);
             *after -= count;
         }
@@ -156,11 +156,11 @@ impl Inner {
         if side == Side::Client {
             self.observer.clone().asked(host, id, &bytes[..count]);
         }
-        if breaks {
+        if let Some(kind) = breaks {
             if let Some(link) = self.links.get_mut(&id) {
                 link.reset();
             }
-            self.land("reset in a frame");
+            self.seen.fault(kind);
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
