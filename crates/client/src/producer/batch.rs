@@ -164,7 +164,7 @@ impl Batch {
                     Error::new(ErrorKind::Record, format!("a batch cannot be built: {error}"))
                 })?;
                 if let Some(buffer) = collected {
-                    self.memory.recycle(buffer);
+                    self.memory.recycle(buffer, bytes.len());
                 }
                 bytes
             }
@@ -206,6 +206,7 @@ impl Batch {
         let header = BatchHeader::parse(&bytes).map_err(|error| cannot(&error))?;
         let mut decompressor = Decompressor::new(self.raw_size);
         let records = decompressor.records(&header, &bytes).map_err(|error| cannot(&error))?;
+        self.memory.use_all();
         let half = self.raw_size / 2;
         let mut parts = [BatchBuilder::new(0), BatchBuilder::new(0)];
         let (mut first_count, mut second_count) = (0, 0);
@@ -254,7 +255,7 @@ impl Drop for Batch {
         if let Content::Built(bytes, _) = std::mem::replace(&mut self.content, Content::Broken)
             && let Ok(bytes) = bytes.try_into_mut()
         {
-            self.memory.recycle(bytes.into());
+            self.memory.give_back(bytes.into());
         }
     }
 }
