@@ -354,6 +354,10 @@ impl Commits {
                 _ => ErrorKind::Unavailable,
             };
             pending.retry_or_fail(ctx, kind, code);
+            if pending.not_in_generation.is_some() {
+                // The next generation is far enough away.
+                pending.retry_at = None;
+            }
             self.note_interval_failure(ctx);
         } else {
             self.auto_attempts.succeed();

@@ -317,6 +317,26 @@ fn commit_refused_in_a_rebalance_does_not_hold_up_the_revocation_behind_it() {
     assert!(ctx.has(RequestKind::Join));
 }
 
+/// Its deadline stayed in the past when the time was over and the generation had not come: none comes to a member that is leaving.
+#[test]
+fn commit_that_waits_for_the_next_generation_waits_for_no_time_beside_it() {
+    let mut ctx = Context::new();
+    ctx.drains = false;
+    ctx.stable(1, &[0, 1]);
+    ctx.close();
+    let commit = ctx.commit_sync(&[(0, 17), (1, 18)]);
+    let sent = ctx.take(RequestKind::CommitOffsets);
+    let codes = BTreeMap::from([
+        (tp(0), ErrorCode::RebalanceInProgress),
+        (tp(1), ErrorCode::UnknownTopicOrPartition),
+    ]);
+    ctx.step(Input::Response(sent.id, Response::CommitOffsets(codes)));
+    ctx.sleep(1_000);
+    assert!(!ctx.has(RequestKind::CommitOffsets));
+    ctx.sleep(30_000);
+    assert_eq!(ctx.outcome(commit).map(|failed| failed.len()), Some(2));
+}
+
 #[test]
 fn consumer_that_assigns_itself_commits_without_a_membership() {
     let mut ctx = Context::with(auto_commit());
