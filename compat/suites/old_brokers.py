@@ -13,6 +13,9 @@ from suites import admin, rust_client
 # The oldest that is promised, the one that many groups' calls came with, the first with ids of topics, the first without ZooKeeper, and the
 # last before 4.0.
 VERSIONS = ["2.1.1", "2.4.1", "2.8.2", "3.3.2", "3.9.1"]
+# When a topic is deleted, 2.1 takes groups that were made and have no member yet for dead ones, and then refuses whom they were made for with
+# INCONSISTENT_GROUP_PROTOCOL: tests that delete topics may not run beside others.
+ALONE = {"2.1.1"}
 
 
 def run(report, binary, versions):
@@ -31,7 +34,7 @@ def run(report, binary, versions):
 
         try:
             if report.test(f"old brokers: {version} starts", start):
-                report.test(f"old brokers: {version}, the client's suite", lambda: rust_client.suite_on_any_broker(broker, version), timeout=300)
+                report.test(f"old brokers: {version}, the client's suite", lambda: rust_client.suite_on_any_broker(broker, version, threads=1 if version in ALONE else 4), timeout=300)
                 report.test(f"old brokers: {version}, every call of the admin", lambda: admin.tour(tour, broker.bootstrap))
                 report.test(f"old brokers: {version}, the command line", lambda: command_line(binary, broker))
         finally:

@@ -70,11 +70,11 @@ class OtherMember:
         self.client.kill9()
 
 
-def suite_on_any_broker(broker, version=None):
+def suite_on_any_broker(broker, version=None, threads=4):
     """`cargo test` of what the client promises, with this broker in place of the test kit's; `version`: of an Apache Kafka that lacks some of it."""
     if shutil.which("cargo") is None:
         raise Skip("cargo is not installed")
-    command = ["cargo", "test", "--quiet", "-p", "kavka-client", "--test", "suite", "--", "--test-threads", "4"]
+    command = ["cargo", "test", "--quiet", "-p", "kavka-client", "--test", "suite", "--", "--test-threads", str(threads)]
     environment = {**os.environ, "KAVKA_TEST_BOOTSTRAP": broker.bootstrap, "RUST_BACKTRACE": "0"}
     if version:
         environment["KAVKA_TEST_KAFKA_VERSION"] = version
