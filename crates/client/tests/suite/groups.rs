@@ -200,8 +200,9 @@ async fn a_topic_that_is_made_anew_while_it_is_read_is_read_from_its_beginning()
     }
     let context = Context::new(1).await;
     context.produce(0, &numbered(0, 0, 5)).await;
-    let builder = context.consumer().property("metadata.max.age.ms", "200");
-    let mut consumer = builder.build().unwrap();
+    // Its own lookups of the topic that is gone are not to make the new one, with other partitions than are wanted.
+    let builder = context.consumer().property("allow.auto.create.topics", "false");
+    let mut consumer = builder.property("metadata.max.age.ms", "200").build().unwrap();
     consumer.subscribe([&context.topic]).await.unwrap();
     take(&mut consumer, 5).await;
     within(consumer.commit()).await.unwrap();
